@@ -1,0 +1,57 @@
+# `make` alone lists the targets. Each works on a fresh machine: it sets up .venv itself if it is missing.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-slow check fmt bench build clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.run  ## the main job: mock server with live traffic, io process, two workers, until Ctrl-C
+	@exec $(BIN)/rig run --workers 2
+
+test: $(VENV)/.dev  ## every test that takes less than a few seconds, in parallel
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.dev  ## the tests that take longer
+	$(BIN)/python -m pytest -m slow -n 2 --timeout 600
+
+check: $(VENV)/.dev  ## style, types, layers; changes nothing
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: $(VENV)/.dev  ## put the style right
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.bench  ## throughput and latency beside other clients; writes bench/results.json and the chart
+	$(BIN)/python -m bench
+
+build: $(VENV)/.dev  ## wheel and sdist, in dist/
+	$(BIN)/python -m build
+
+clean:  ## remove .venv and what tools leave behind
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis bench/node_modules
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "rig needs Python 3.11 or later: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { echo "venv failed: install it (on Debian: apt install python3-venv)"; rm -rf $(VENV); exit 1; }
+
+$(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(INSTALL) --editable '.[dev]'
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.bench: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(INSTALL) --editable '.[bench]'
+	@touch $@ $(VENV)/.run

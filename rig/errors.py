@@ -1,0 +1,177 @@
+"""
+Every exception that rig raises on purpose, in one tree.
+
+    RigError                        what a user may want to catch
+    ├── ConfigError                 an option, an environment variable or a key in rig.toml is wrong
+    ├── AppError                    the application cannot be loaded or does not fit
+    │   └── HandlerSignatureError   a handler takes the wrong parameters
+    ├── ConnectError                no connection came about
+    │   ├── ConnectFailed           no TCP connection: name not found, refused, unreachable
+    │   ├── ConnectTimeout          not done within the connect time-out
+    │   ├── TlsFailed               the certificate or the TLS handshake was refused
+    │   ├── NotWebSocket            something answered that does not speak WebSocket
+    │   └── HandshakeRefused        the server answered the upgrade with an HTTP error
+    │       └── AuthenticationRefused   … with 401 or 403
+    ├── ConnectionLost              the connection ended while something waited for it
+    ├── JoinRefused, JoinTimeout    a join was answered with an error, or not at all
+    ├── PushRefused, PushTimeout    a push was answered with an error, or not at all
+    ├── RingFull                    the consumer of a ring has not freed enough room
+    ├── LocalProtocolError          we broke the protocol: a bug in rig or in the calling code
+    └── RemoteProtocolError         the peer broke the protocol: counted and survived, never fatal
+
+The message of each is a sentence that says what to do. `exit_code` is what the command line ends with.
+"""
+
+from typing import Any, ClassVar
+
+
+class RigError(Exception):
+    """The root of the tree."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigError(RigError):
+    """A setting is unknown or has a value that cannot be used."""
+
+    exit_code = 2
+
+
+class AppError(RigError):
+    """The application cannot be imported, found or run."""
+
+    exit_code = 3
+
+
+class HandlerSignatureError(AppError):
+    """A handler does not take exactly one event."""
+
+
+class ConnectError(RigError):
+    """No connection came about. `retry_after` is what the server asked for, in seconds, or None."""
+
+    retry_after: float | None = None
+
+
+class ConnectFailed(ConnectError):
+    """No TCP connection: the name is unknown, the port is closed, the host cannot be reached."""
+
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        self.host, self.port, self.reason = host, port, reason
+        super().__init__(f"cannot reach {host}:{port} ({reason}): check the address, and that the server is running")
+
+
+class ConnectTimeout(ConnectError):
+    """The connection was not ready in time."""
+
+    def __init__(self, url: str, seconds: float) -> None:
+        self.url, self.seconds = url, seconds
+        super().__init__(f"no answer from {url} within {seconds:g} s: check address and network, or raise --connect-timeout")
+
+
+class TlsFailed(ConnectError):
+    """The TLS handshake failed, most often because the certificate is not trusted."""
+
+    def __init__(self, host: str, reason: str) -> None:
+        self.host, self.reason = host, reason
+        super().__init__(
+            f"TLS with {host} failed ({reason}): name the authority that signed the certificate with --ca, "
+            "or check that the port speaks TLS"
+        )
+
+
+class NotWebSocket(ConnectError):
+    """The peer answered, but not with a WebSocket handshake."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        self.url, self.reason = url, reason
+        super().__init__(f"{url} does not speak WebSocket ({reason}): check host, port and path, mostly /socket")
+
+
+class HandshakeRefused(ConnectError):
+    """The server answered the upgrade request with an HTTP status other than 101."""
+
+    def __init__(self, url: str, status: int, *, retry_after: float | None = None) -> None:
+        self.url, self.status, self.retry_after = url, status, retry_after
+        super().__init__(f"{url} answered HTTP {status}: {_remedy(status)}")
+
+
+class AuthenticationRefused(HandshakeRefused):
+    """The server answered 401 or 403. Phoenix also answers 403 to a wrong `vsn` or origin."""
+
+    exit_code = 4
+
+
+class ConnectionLost(RigError):
+    """The connection ended before the answer came; whether the server acted is unknown."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the connection was lost ({reason}): whether the server acted is unknown; try again")
+
+
+class JoinRefused(RigError):
+    """The server answered a join with an error. `response` is what it said."""
+
+    def __init__(self, topic: str, response: Any) -> None:
+        self.topic, self.response = topic, response
+        super().__init__(f"the server refused to join {topic!r} with {response!r}: check the topic, the join payload and the token")
+
+    @property
+    def unauthorized(self) -> bool:
+        """True if the response says `unauthorized`, `forbidden` or the like in its `reason`."""
+        reason = self.response.get("reason") if isinstance(self.response, dict) else self.response
+        return isinstance(reason, str) and reason.lower() in {"unauthorized", "unauthorised", "forbidden", "unauthenticated"}
+
+
+class JoinTimeout(RigError):
+    """The server did not answer a join in time."""
+
+    def __init__(self, topic: str, seconds: float) -> None:
+        self.topic, self.seconds = topic, seconds
+        super().__init__(f"no answer to the join of {topic!r} within {seconds:g} s: the server may be overloaded")
+
+
+class PushRefused(RigError):
+    """The server answered a push with a status other than ok."""
+
+    def __init__(self, topic: str, event: str, status: str, response: Any) -> None:
+        self.topic, self.event, self.status, self.response = topic, event, status, response
+        super().__init__(f"the server answered {event!r} on {topic!r} with {status}: {response!r}")
+
+
+class PushTimeout(RigError):
+    """The server did not answer a push in time; whether it acted is unknown."""
+
+    def __init__(self, topic: str, event: str, seconds: float) -> None:
+        self.topic, self.event, self.seconds = topic, event, seconds
+        super().__init__(
+            f"no reply to {event!r} on {topic!r} within {seconds:g} s: the server may not reply to this event; "
+            "push it without waiting for a reply, or raise the time-out"
+        )
+
+
+class RingFull(RigError):
+    """A record does not fit until the consumer commits."""
+
+
+class LocalProtocolError(RigError):
+    """A call that the protocol does not allow in this state."""
+
+
+class RemoteProtocolError(RigError):
+    """A frame that no Phoenix server would send."""
+
+
+def _remedy(status: int) -> str:
+    match status:
+        case 401 | 403:
+            return "check the token and the connect params, and that the server accepts this vsn and origin"
+        case 404:
+            return "check the path; a Phoenix socket is mostly at /socket"
+        case 429 | 503:
+            return "the server is busy; it is tried again later"
+        case _ if status >= 500:
+            return "the server failed; see its log"
+        case _:
+            return "check that the URL is that of a Phoenix socket"
