@@ -1,0 +1,254 @@
+"""
+The server: one port for HTTP and WebSocket, a control API beside it, scenarios on top.
+
+    async with MockServer(scenario="max") as server:
+        ... connect to server.url ...
+        server.publish("room:lobby", "news", {"n": 1})
+"""
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from typing import Any, Self
+
+from aiohttp import web
+
+from mock_server.behaviour import Behaviour
+from mock_server.connection import Connection
+from mock_server.control import control_routes
+from mock_server.endpoint import MOUNTS, Endpoint, answer_refusals
+from mock_server.faults import Faults
+from mock_server.hub import Hub
+from mock_server.ledger import Ledger
+from mock_server.presence import Presence
+from mock_server.reference import ROUTES
+from mock_server.reference_http import reference_routes
+from mock_server.scenarios import Scenario, load_scenario
+from mock_server.socket import Environment, Socket
+
+logger = logging.getLogger(__name__)
+
+_CLOSE_SECONDS = 2.0
+
+
+class MockServer:
+    """
+    A mock Phoenix server on the running loop.
+
+    Args:
+        host: The address to listen on.
+        port: 0 picks a free one.
+        control_port: A port for the control API of its own; None mounts it on the main port. 0 picks a free one.
+        scenario: The application on top of the reference application, such as "max".
+        rate: Live updates per second of the scenario, over all topics.
+        phoenix: The version to behave like.
+        strict_join_ref: Drop pushes with a null join_ref, as 1.8.3 to 1.8.11 do.
+        ssl_context: Serve TLS.
+        time_scale: Factor on every time-out and wait of the server, to make tests of seconds take less.
+
+    Raises:
+        UnknownPhoenixVersion: If `phoenix` is not a version.
+        UnknownScenario: If there is no such scenario.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        control_port: int | None = None,
+        scenario: str = "reference",
+        rate: float = 50.0,
+        phoenix: str = "1.8.12",
+        strict_join_ref: bool = False,
+        ssl_context: ssl.SSLContext | None = None,
+        time_scale: float = 1.0,
+    ) -> None:
+        self.host = host
+        self.port = port
+        self.behaviour = Behaviour.of(phoenix, strict_join_ref=strict_join_ref)
+        self.faults = Faults()
+        self.ledger = Ledger()
+        self.sockets: dict[Connection, Socket] = {}
+        self._control_port = control_port
+        self._scenario_class = load_scenario(scenario)
+        self._rate = rate
+        self._ssl_context = ssl_context
+        self._time_scale = time_scale
+        self._runners: list[web.AppRunner] = []
+        self._scenario: Scenario | None = None
+        self.hub: Hub
+
+    # starting and stopping
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """
+        Listen, and start the scenario.
+
+        Raises:
+            OSError: If a port is taken or the address cannot be bound.
+        """
+        self.hub = Hub(self.ledger)
+        self._scenario = self._scenario_class(self.hub, self._rate)
+        environment = Environment(
+            behaviour=self.behaviour,
+            hub=self.hub,
+            faults=self.faults,
+            routes=(*self._scenario.routes, *ROUTES),
+            services={Presence: Presence(self.hub), type(self._scenario): self._scenario},
+            time_scale=self._time_scale,
+        )
+        main = self._main_app(environment)
+        try:
+            if self._control_port is None:
+                main.router.add_routes(control_routes(self))
+            else:
+                control = web.Application(middlewares=[answer_refusals])
+                control.router.add_routes(control_routes(self))
+                self._control_port = await self._listen(control, self._control_port, None)
+            self.port = await self._listen(main, self.port, self._ssl_context)
+        except OSError:
+            await self._cleanup()
+            raise
+        self._scenario.start()
+
+    def _main_app(self, environment: Environment) -> web.Application:
+        app = web.Application(middlewares=[answer_refusals])
+        for mount in MOUNTS:
+            endpoint = Endpoint(mount, environment, on_open=self._opened, on_close=self._closed)
+            app.router.add_route("*", f"{mount.path}/websocket", endpoint.handle)
+        app.router.add_routes(reference_routes(self))
+        return app
+
+    async def _listen(self, app: web.Application, port: int, ssl_context: ssl.SSLContext | None) -> int:
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        self._runners.append(runner)
+        await web.TCPSite(runner, self.host, port, ssl_context=ssl_context).start()
+        bound: int = runner.addresses[0][1]
+        return bound
+
+    async def stop(self) -> None:
+        """Close every connection as a Phoenix that is told to stop does: 1012 where a channel is joined, else 1000."""
+        if self._scenario is not None:
+            await self._scenario.stop()
+        sockets = list(self.sockets.values())
+        for socket in sockets:
+            socket.disconnect(1012 if socket.channels else 1000)
+        if sockets:
+            lost = [socket.connection.lost for socket in sockets]
+            await asyncio.wait(lost, timeout=_CLOSE_SECONDS)
+        for socket in list(self.sockets.values()):
+            socket.connection.drop()
+        await self._cleanup()
+
+    async def _cleanup(self) -> None:
+        while self._runners:
+            with contextlib.suppress(OSError):
+                await self._runners.pop().cleanup()
+
+    def _opened(self, socket: Socket) -> None:
+        self.sockets[socket.connection] = socket
+        logger.debug("client connected connection=%s mount=%s", socket.connection.id, socket.identity.mount)
+
+    def _closed(self, connection: Connection) -> None:
+        socket = self.sockets.pop(connection, None)
+        if socket is not None:
+            socket.connection_lost()
+            logger.debug("client gone connection=%s", connection.id)
+
+    # what a user asks of it
+
+    @property
+    def url(self) -> str:
+        """The socket's URL, to which clients add `/websocket`."""
+        return f"{'wss' if self._ssl_context else 'ws'}://{self._url_host}:{self.port}/socket"
+
+    @property
+    def http_url(self) -> str:
+        """The root of the HTTP routes."""
+        return f"{'https' if self._ssl_context else 'http'}://{self._url_host}:{self.port}"
+
+    @property
+    def control_url(self) -> str:
+        """The root of the control API."""
+        if self._control_port is None:
+            return f"{self.http_url}/control"
+        return f"http://{self._url_host}:{self._control_port}/control"
+
+    @property
+    def _url_host(self) -> str:
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
+        return f"[{host}]" if ":" in host else host
+
+    @property
+    def clients(self) -> list[dict[str, Any]]:
+        """The connected clients, oldest first."""
+        return [_describe(socket) for socket in self.sockets.values()]
+
+    def publish(self, topic: str, event: str, payload: Any) -> int:
+        """
+        Broadcast to every subscriber of a topic; returns to how many.
+
+        Raises:
+            Unencodable: If the payload is not an object.
+        """
+        return self.hub.broadcast(topic, event, payload)
+
+    def disconnect(self, socket_id: str) -> int:
+        """Close the sockets with this id, as an `Endpoint.broadcast(id, "disconnect", …)` does; returns how many."""
+        return self.close_where(self.behaviour.disconnect_code, socket_id=socket_id)
+
+    def close_where(self, code: int, *, client: str | None = None, socket_id: str | None = None, topic: str | None = None) -> int:
+        """
+        Close the connections that fit every condition given.
+
+        Args:
+            code: The close code; 0 drops the connection without a close frame.
+            client: The connection's id.
+            socket_id: The socket's id, such as `user:1`.
+            topic: A topic it has joined.
+        """
+        chosen = [
+            socket
+            for socket in self.sockets.values()
+            if client in (None, socket.connection.id)
+            and socket_id in (None, socket.identity.socket_id)
+            and (topic is None or any(channel.topic == topic for channel in socket.channels))
+        ]
+        for socket in chosen:
+            if code:
+                socket.disconnect(code)
+            else:
+                socket.connection.drop()
+        return len(chosen)
+
+    def kill_channels(self, topic: str) -> int:
+        """Crash every channel of a topic; returns how many."""
+        channels = self.hub.subscribers(topic)
+        for channel in channels:
+            channel.end("killed")
+        return len(channels)
+
+
+def _describe(socket: Socket) -> dict[str, Any]:
+    connection, identity = socket.connection, socket.identity
+    return {
+        "client": connection.id,
+        "mount": identity.mount,
+        "socket_id": identity.socket_id,
+        "params": identity.params,
+        "serializer": socket.serializer.version,
+        "channels": [channel.topic for channel in socket.channels],
+        "connected_at": connection.connected_at,
+        "bytes_received": connection.bytes_received,
+        "bytes_sent": connection.bytes_sent,
+    }
