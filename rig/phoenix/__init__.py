@@ -1,0 +1,7 @@
+"""The Phoenix protocol without I/O: `Socket` and what it says."""
+
+from rig.phoenix.link import SocketState
+from rig.phoenix.push import Push
+from rig.phoenix.socket import Socket
+
+__all__ = ["Push", "Socket", "SocketState"]

@@ -1,0 +1,189 @@
+"""
+What the core tells its shell: facts, in the past tense, in the order in which they came about.
+
+`ConnectDue` and `CloseDue` are the two that ask for something: dial, or end the connection.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from rig.backoff import Cause
+from rig.phoenix.message import AnyMessage
+from rig.phoenix.push import Push
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectDue:
+    """It is time to dial. `attempt` counts from 0 since the connection was last well."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseDue:
+    """The transport must be closed with this code: its heartbeat is lost, or the owner wants to leave."""
+
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SocketOpened:
+    """The transport is open; joins and buffered pushes are on their way."""
+
+
+@dataclass(frozen=True, slots=True)
+class SocketClosed:
+    """
+    There is no connection, or none came about.
+
+    Attributes:
+        cause: Why, as a label.
+        code: The close code, None if it never opened.
+        reason: What the peer or the failed dial said.
+        delay: Seconds until the next attempt; None if none follows, because the owner closed the socket.
+    """
+
+    cause: Cause
+    code: int | None
+    reason: str
+    delay: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The server accepted a join. `rejoined` if the channel had been joined before."""
+
+    topic: str
+    response: Any
+    rejoined: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRejected:
+    """The server refused a join, or its payload could not be made; it is tried again after `delay` seconds."""
+
+    topic: str
+    response: Any
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class JoinTimedOut:
+    """The server did not answer a join; it is tried again after `delay` seconds."""
+
+    topic: str
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelErrored:
+    """The channel crashed on the server; it is joined again after `delay` seconds."""
+
+    topic: str
+    payload: Any
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelClosed:
+    """The channel is closed. `left` if we asked; else the server stopped it, and `delay` says when it is joined again, if it is."""
+
+    topic: str
+    left: bool
+    delay: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesReceived:
+    """Events of joined channels: message `i` came as frame `i`. `binary` says which kind of frame."""
+
+    messages: Sequence[AnyMessage]
+    frames: Sequence[bytes]
+    binary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyReceived:
+    """The answer to a push: any status, any response."""
+
+    push: Push
+    status: str
+    response: Any
+
+
+@dataclass(frozen=True, slots=True)
+class PushRejected:
+    """The push cannot be sent: its topic was never joined, or its payload does not fit the serializer."""
+
+    push: Push
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PushTimedOut:
+    """No answer came in time. `push.ref` is None if it was never sent, since the channel was not joined."""
+
+    push: Push
+
+
+@dataclass(frozen=True, slots=True)
+class PushInterrupted:
+    """The connection or the channel ended between the push and its answer: whether the server acted is unknown."""
+
+    push: Push
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatReplied:
+    """The server answered a heartbeat after `rtt` seconds."""
+
+    rtt: float
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatMissed:
+    """Neither the reply nor anything else came in time; `missed` beats in a row."""
+
+    missed: int
+
+
+@dataclass(frozen=True, slots=True)
+class FramesRejected:
+    """Frames that no Phoenix server would send, dropped. `sample` is the beginning of the first."""
+
+    count: int
+    reason: str
+    sample: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesDropped:
+    """Messages for a topic that is not joined, or from an earlier life of its channel."""
+
+    count: int
+    topic: str
+
+
+Event: TypeAlias = (
+    ConnectDue
+    | CloseDue
+    | SocketOpened
+    | SocketClosed
+    | Joined
+    | JoinRejected
+    | JoinTimedOut
+    | ChannelErrored
+    | ChannelClosed
+    | MessagesReceived
+    | ReplyReceived
+    | PushRejected
+    | PushTimedOut
+    | PushInterrupted
+    | HeartbeatReplied
+    | HeartbeatMissed
+    | FramesRejected
+    | MessagesDropped
+)

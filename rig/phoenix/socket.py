@@ -1,0 +1,238 @@
+"""
+A Phoenix socket without I/O: when to dial, join, beat, time out, and what every frame means.
+
+    received = socket.<one method>(..., now)     # one mutation
+    act on `received`                            # a list of events, past tense
+    send socket.frames_to_send()                 # includes heartbeats and rejoins that nobody asked for
+    arm one timer at socket.deadline             # math.inf: none
+
+One mutation, then the other three steps, then the next mutation. Times are seconds of any monotonic clock.
+
+Source: phoenix.js socket.js; Phoenix.Socket, Phoenix.Channel.Server.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rig.backoff import Cause, Random
+from rig.errors import LocalProtocolError
+from rig.phoenix import events
+from rig.phoenix.channel import ChannelState
+from rig.phoenix.channels import Channels, Received
+from rig.phoenix.heartbeat import Beat, Heartbeat
+from rig.phoenix.inbox import Inbox
+from rig.phoenix.link import CONNECT_TIMER, WELL_TIMER, Link, SocketState
+from rig.phoenix.message import HEARTBEAT, PHOENIX
+from rig.phoenix.outgoing import Outgoing
+from rig.phoenix.push import Push
+from rig.phoenix.serializer import SERIALIZERS
+from rig.phoenix.timers import Timers
+
+
+class Socket:
+    """One connection to a Phoenix endpoint, with all its channels, over as many transports as it takes."""
+
+    def __init__(
+        self,
+        *,
+        random: Random,
+        vsn: str = "2.0.0",
+        heartbeat_interval: float = 15.0,
+        heartbeat_timeout: float = 5.0,
+        join_timeout: float = 10.0,
+        rejoin_stopped: bool = False,
+    ) -> None:
+        """
+        Make a socket that is idle.
+
+        Args:
+            random: Returns a float in [0, 1), for the jitter.
+            vsn: "2.0.0" or "1.0.0".
+            heartbeat_interval: Seconds between heartbeats.
+            heartbeat_timeout: Seconds in which a reply, or anything else, must come.
+            join_timeout: Seconds that a join may take.
+            rejoin_stopped: True joins a channel again that the server closed (`phx_close`).
+        """
+        serializer = SERIALIZERS[vsn]()
+        self._outgoing = Outgoing(serializer)
+        self._timers = Timers()
+        self._link = Link(self._timers, random)
+        self._heartbeat = Heartbeat(interval=heartbeat_interval, timeout=heartbeat_timeout)
+        self._channels = Channels(self._outgoing, self._timers, random, join_timeout=join_timeout, rejoin_stopped=rejoin_stopped)
+        self._inbox = Inbox(serializer, self._channels, self._heartbeat)
+
+    # What the shell asks after each mutation.
+
+    @property
+    def state(self) -> SocketState:
+        """Where the connection stands."""
+        return self._link.state
+
+    def frames_to_send(self) -> list[bytes]:
+        """Return the frames to send, in order, once; binary ones are `BinaryFrame`."""
+        return self._outgoing.take()
+
+    @property
+    def deadline(self) -> float:
+        """When to call `handle_timeout`; `math.inf` if never."""
+        return min(self._timers.deadline, self._heartbeat.deadline)
+
+    def channel_state(self, topic: str) -> ChannelState:
+        """Return where a channel stands."""
+        return self._channels.state(topic)
+
+    @property
+    def joined_topics(self) -> int:
+        """How many topics are joined or being joined."""
+        return len(self._channels.live)
+
+    @property
+    def pending_pushes(self) -> int:
+        """How many sent pushes wait for a reply."""
+        return self._channels.pending
+
+    # What the owner does.
+
+    def connect(self, now: float) -> Received:
+        """
+        Start, or dial now instead of after the delay; attempts never end until `close`.
+
+        Raises:
+            LocalProtocolError: If it is started already and does not wait, or closed.
+        """
+        self._link.connect()
+        return [events.ConnectDue(self._link.attempt)]
+
+    def join(self, topic: str, payload: Any, now: float) -> Received:
+        """
+        Want to be in a topic, now and after every reconnect.
+
+        Args:
+            topic: The channel's topic.
+            payload: Sent with every join; a callable is asked each time.
+            now: The clock.
+
+        Raises:
+            LocalProtocolError: If the topic is joined or being joined, the payload does not fit the serializer, or the
+                socket is closed. What a payload that is called raises comes out too; at a rejoin it counts as refused.
+        """
+        if self.state is SocketState.CLOSED:
+            raise LocalProtocolError(f"cannot join {topic!r}: the socket is closed; make a new one")
+        return self._channels.join(topic, payload, now)
+
+    def leave(self, topic: str, now: float) -> Received:
+        """Leave a topic: `ChannelClosed` follows."""
+        return self._channels.leave(topic, now)
+
+    def push(self, push: Push, now: float) -> Received:
+        """
+        Send a push, or keep it until its channel is joined.
+
+        Raises:
+            LocalProtocolError: If the topic was never joined, the payload does not fit the serializer, or the push is on
+                its way already.
+        """
+        self._channels.push(push, now)
+        return []
+
+    def close(self, now: float) -> Received:
+        """End for good. Nothing is sent after this, and nothing tried again."""
+        if self.state is SocketState.CLOSED:
+            return []
+        close_due: Received = [events.CloseDue(1000, "")] if self.state is SocketState.OPEN else []
+        self._link.close()
+        self._heartbeat.stop()
+        return self._channels.close() + close_due
+
+    # What the transport does.
+
+    def opened(self, now: float) -> Received:
+        """Note that the dial succeeded."""
+        if self.state is SocketState.CLOSED:
+            return [events.CloseDue(1000, "")]
+        self._link.opened()
+        self._heartbeat.start(now)
+        if not len(self._channels):
+            self._link.going_well(now)
+        return [events.SocketOpened(), *self._channels.opened(now)]
+
+    def connect_failed(self, cause: Cause, reason: str, now: float, *, retry_after: float | None = None) -> Received:
+        """Note that the dial failed. `retry_after` is what the server asked for, in seconds."""
+        return self._lost(cause, None, reason, now, retry_after)
+
+    def closed(self, code: int, reason: str, now: float) -> Received:
+        """Note that the transport ended. Any close that the owner did not ask for leads to a reconnect, whatever its code."""
+        return self._lost(self._link.cause_of(code), code, reason, now, None)
+
+    def receive(self, frames: Sequence[bytes], now: float) -> Received:
+        """Take text frames, in the order in which they came."""
+        self._heartbeat.alive(now)
+        return self._take(self._inbox.receive(frames, now), now)
+
+    def receive_binary(self, frames: Sequence[bytes], now: float) -> Received:
+        """Take binary frames, in the order in which they came."""
+        self._heartbeat.alive(now)
+        return self._take(self._inbox.receive_binary(frames, now), now)
+
+    def frames_rejected(self, count: int, reason: str, now: float) -> Received:
+        """Note frames that the transport dropped."""
+        self._heartbeat.alive(now)
+        return [events.FramesRejected(count, reason, b"")]
+
+    def reading_paused(self) -> Received:
+        """Note that the shell does not read: heartbeats go on, their verdict is suspended."""
+        self._heartbeat.pause()
+        return []
+
+    def reading_resumed(self, now: float) -> Received:
+        """Note that the shell reads again."""
+        self._heartbeat.resume(now)
+        return []
+
+    def handle_timeout(self, now: float) -> Received:
+        """Do what has become due."""
+        received: Received = []
+        for key in self._timers.due(now):
+            if key == CONNECT_TIMER:
+                received += self.connect(now)
+            elif key == WELL_TIMER:
+                self._link.attempt = 0
+            else:
+                received += self._channels.handle_timer(key, now)
+        return received + self._beat(now)
+
+    # Steps of the above.
+
+    def _take(self, received: Received, now: float) -> Received:
+        if any(isinstance(event, events.Joined) for event in received):
+            self._link.going_well(now)
+        return received
+
+    def _lost(self, cause: Cause, code: int | None, reason: str, now: float, retry_after: float | None) -> Received:
+        delay = self._link.lost(cause, now, retry_after=retry_after)
+        if delay is None:
+            return [events.SocketClosed(Cause.REQUESTED, code, reason, None)]
+        self._heartbeat.stop()
+        self._outgoing.take()
+        interrupted = self._channels.disconnected(f"{cause}: {reason}" if reason else str(cause))
+        return [events.SocketClosed(cause, code, reason, delay), *interrupted]
+
+    def _beat(self, now: float) -> Received:
+        match self._heartbeat.handle_timeout(now):
+            case Beat.SEND:
+                self._send_heartbeat(now)
+                return []
+            case Beat.MISSED:
+                self._send_heartbeat(now)
+                return [events.HeartbeatMissed(self._heartbeat.missed)]
+            case Beat.DEAD:
+                self._heartbeat.stop()
+                self._link.give_up(Cause.HEARTBEAT_LOST)
+                return [events.CloseDue(1000, "heartbeat timeout")]
+            case None:
+                return []
+
+    def _send_heartbeat(self, now: float) -> None:
+        ref = self._outgoing.next_ref()
+        self._outgoing.add(None, ref, PHOENIX, HEARTBEAT, {})
+        self._heartbeat.sent(ref, now)
