@@ -1,0 +1,62 @@
+"""`rig push`: one event to a channel."""
+
+import sys
+from typing import Any
+
+import click
+import msgspec
+
+from rig.cli.options import SOURCES_NOTE, connect, decode_json, with_settings
+from rig.config import Loaded
+from rig.errors import PushRefused
+
+_EPILOG = f"""\b
+Examples:
+  rig push ws://localhost:4000/socket room:lobby new_msg '{{"body": "hi"}}'
+  echo '{{"body": "hi"}}' | rig push ws://localhost:4000/socket room:lobby new_msg -
+  rig push ws://localhost:4000/socket room:lobby typing --no-reply
+
+{SOURCES_NOTE}
+"""
+
+
+@click.command(epilog=_EPILOG)
+@with_settings("push")
+@click.argument("topic")
+@click.argument("event")
+@click.argument("payload", metavar="[JSON|-]", default="{}")
+def push(loaded: Loaded, topic: str, event: str, payload: str) -> int:
+    """
+    Join TOPIC and push EVENT with a payload, {} by default, - for what stdin holds.
+
+    Prints the server's response as JSON; ends with 1 unless it is ok.
+    """
+    import uvloop
+
+    from rig import log
+
+    text = sys.stdin.read() if payload == "-" else payload
+    content = decode_json(text, "JSON")
+    join_payload = decode_json(loaded.settings.join_payload, "--join-payload")
+    log.configure(loaded.settings.log_level, loaded.settings.log_format, process="push")
+    uvloop.run(_push(loaded, topic, event, content=content, join_payload=join_payload))
+    return 0
+
+
+async def _push(loaded: Loaded, topic: str, event: str, *, content: Any, join_payload: Any) -> None:
+    async with connect(loaded) as connection:
+        channel = await connection.join(topic, join_payload)
+        if not loaded.settings.reply:
+            await channel.send(event, content)
+            return
+        try:
+            response = await channel.push(event, content, timeout=loaded.settings.push_timeout)
+        except PushRefused as exc:
+            _print_json(exc.response)
+            raise
+        _print_json(response)
+
+
+def _print_json(response: object) -> None:
+    sys.stdout.write(msgspec.json.encode(response).decode() + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,182 @@
+"""
+The declaration of every option.
+
+A field of `Settings` is an option: its name, default, type, limits, unit and help stand here and nowhere else. From them
+come the flag (`--join-timeout`), the environment variable (`RIG_JOIN_TIMEOUT`), the key in rig.toml (`join_timeout`), the
+click options and the reference page. What must stay true: `Settings()` without arguments is a valid set.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+RUN = ("run", "check")
+CHECK = ("check",)
+CONNECT = ("run", "check", "listen", "push")
+LISTEN = ("listen",)
+PUSH = ("push",)
+_KIB, _MIB, _GIB = 1024, 1024**2, 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """
+    What the type of a field does not say.
+
+    Attributes:
+        help: One sentence without its full stop, as shown by `--help`.
+        commands: The commands that look at the option.
+        unit: "s", "bytes", "events/s", or nothing.
+        short: A one-letter flag.
+        spellings: Where a command writes it otherwise: another flag, or an argument in capitals.
+        variables: Further environment variables that are honoured, after `RIG_…`.
+        metavar: What stands for the value in the help, where the type does not tell.
+        expected: What a valid value looks like, where the type does not tell.
+        holds: The form of a text: an existing "file" or "directory", a "url", "pairs" (K=V) or "headers" (K: V).
+        secret: True if the value must not be printed.
+        in_file: False if the option makes no sense in the file.
+    """
+
+    help: str
+    commands: tuple[str, ...] = RUN
+    unit: str = ""
+    short: str = ""
+    spellings: Mapping[str, str] = field(default_factory=dict)
+    variables: tuple[str, ...] = ()
+    metavar: str = ""
+    expected: str = ""
+    holds: Literal["", "file", "directory", "url", "pairs", "headers"] = ""
+    secret: bool = False
+    in_file: bool = True
+
+
+Seconds = Annotated[float, Meta(ge=0.01, le=86_400)]
+SecondsOrZero = Annotated[float, Meta(ge=0, le=86_400)]
+WorkerCount = Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"]
+_TARGET = {"run": "[MODULE:APP]", "check": "[MODULE:APP]"}
+_URL = {"listen": "URL", "push": "URL"}
+_URL_FORM = "ws://HOST/socket or wss://HOST/socket (http:// and https:// are accepted)"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a command runs with."""
+
+    target: Annotated[str, About("the application to run", spellings=_TARGET, expected="MODULE:APP")] = "rig.demo:app"
+    url: Annotated[
+        str | None,
+        About(
+            "the Phoenix socket, with or without /websocket at the end",
+            CONNECT,
+            spellings=_URL,
+            holds="url",
+            metavar="URL",
+            expected=_URL_FORM,
+        ),
+    ] = None
+    workers: Annotated[
+        WorkerCount,
+        About(
+            "worker processes; auto is one less than there are cores, at least 1",
+            short="-w",
+            variables=("WEB_CONCURRENCY",),
+            metavar="N|auto",
+        ),
+    ] = "auto"
+    concurrency: Annotated[int, Meta(ge=1, le=1024), About("lanes in a worker: events that it handles at the same time")] = 16
+    overflow: Annotated[Literal["block"], About("what happens to events when a worker cannot keep up")] = "block"
+    app_dir: Annotated[str, About("where the application is looked for", holds="directory")] = "."
+    factory: Annotated[bool, About("the target is a function that returns the application")] = False
+    retries: Annotated[int, Meta(ge=0, le=1000), About("how often an event whose handler raised is tried again")] = 3
+    retry_backoff: Annotated[Seconds, About("pause before the first retry; it doubles with each further one", unit="s")] = 0.1
+    graceful_timeout: Annotated[SecondsOrZero, About("how long handlers may finish after SIGTERM or Ctrl-C", unit="s")] = 30.0
+    ring_bytes: Annotated[
+        int,
+        Meta(ge=64 * _KIB, le=_GIB),
+        About("shared memory from the io process to each worker; a power of two", unit="bytes"),
+    ] = 8 * _MIB
+    status_interval: Annotated[SecondsOrZero, About("time between two status lines; 0 prints none", unit="s")] = 5.0
+    mock_rate: Annotated[
+        float,
+        Meta(ge=0, le=1_000_000),
+        About("traffic of the bundled mock server, which runs when there is no URL", unit="events/s"),
+    ] = 50.0
+
+    vsn: Annotated[Literal["2.0.0", "1.0.0"], About("version of the Phoenix serializer", CONNECT)] = "2.0.0"
+    param: Annotated[
+        dict[str, str], About("connect parameter; repeatable", CONNECT, holds="pairs", metavar="K=V", expected="K=V", secret=True)
+    ] = msgspec.field(default_factory=dict)
+    header: Annotated[
+        tuple[tuple[str, str], ...],
+        About(
+            "HTTP header of the upgrade request; repeatable", CONNECT, holds="headers", metavar="K:V", expected="K: V", secret=True
+        ),
+    ] = ()
+    ca: Annotated[str | None, About("authority that signed the server's certificate (PEM)", CONNECT, holds="file")] = None
+    cert: Annotated[str | None, About("client certificate (PEM)", CONNECT, holds="file")] = None
+    key: Annotated[str | None, About("private key of the client certificate (PEM)", CONNECT, holds="file")] = None
+    insecure: Annotated[bool, About("do not check the server's certificate", CONNECT)] = False
+    connect_timeout: Annotated[Seconds, About("until name, TCP, TLS and upgrade must be done", CONNECT, unit="s")] = 5.0
+    join_timeout: Annotated[Seconds, About("until a join must be answered", CONNECT, unit="s")] = 10.0
+    push_timeout: Annotated[Seconds, About("until a push must be answered", CONNECT, unit="s", spellings={"push": "--timeout"})] = (
+        10.0
+    )
+    heartbeat_interval: Annotated[Seconds, About("time between two heartbeats", CONNECT, unit="s")] = 15.0
+    heartbeat_timeout: Annotated[Seconds, About("until a heartbeat without a sign of life counts as lost", CONNECT, unit="s")] = 5.0
+    max_frame_bytes: Annotated[
+        int, Meta(ge=_KIB, le=_GIB // 8), About("larger frames are dropped and counted", CONNECT, unit="bytes")
+    ] = _MIB
+
+    event: Annotated[tuple[str, ...], About("only events whose name fits the glob; repeatable", LISTEN, metavar="GLOB")] = ()
+    count: Annotated[Annotated[int, Meta(ge=1)] | None, About("end after so many events", LISTEN, metavar="N")] = None
+    format: Annotated[str | None, About("how to print an event: '{topic} {event} {payload}'", LISTEN)] = None
+    raw: Annotated[bool, About("print frames as they came", LISTEN)] = False
+    timestamps: Annotated[bool, About("add the time of arrival to each line", LISTEN)] = False
+    join_payload: Annotated[str, About("payload of each join", (*LISTEN, *PUSH), metavar="JSON")] = "{}"
+    reply: Annotated[bool, About("wait for the reply and print it", PUSH)] = True
+
+    json: Annotated[bool, About("print JSON", CHECK)] = False
+
+    config: Annotated[
+        str | None, About("read this file instead of rig.toml in the current directory", CONNECT, holds="file", in_file=False)
+    ] = None
+    env_file: Annotated[
+        str | None,
+        About("read environment variables from this file, for the application too", CONNECT, holds="file", in_file=False),
+    ] = None
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], About("the least severe message to log", CONNECT)] = "info"
+    log_format: Annotated[Literal["text", "json"], About("how log lines look", CONNECT)] = "text"
+    debug: Annotated[bool, About("show the traceback of an unexpected error", CONNECT)] = False
+
+    def resolve_workers(self, cores: int | None = None) -> int:
+        """
+        Say how many worker processes "auto" means: one core is left to the io process.
+
+        Args:
+            cores: Cores that may be used; None asks the system.
+
+        Raises:
+            Nothing.
+        """
+        return max(1, (cores or usable_cores()) - 1) if self.workers == "auto" else self.workers
+
+
+def usable_cores() -> int:
+    """
+    Count the cores that this process may use: its affinity, and in a container no more than the quota.
+
+    Raises:
+        Nothing.
+
+    Source: Linux, Documentation/admin-guide/cgroup-v2.rst, "cpu.max".
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))

@@ -1,0 +1,81 @@
+"""`rig check`."""
+
+import json
+
+import pytest
+
+from rig.errors import AppError
+from rig.worker.describe import Description, RouteDescription
+
+
+@pytest.fixture
+def described(replace_module):
+    """The settings that were described."""
+    settings = []
+    route = RouteDescription("room:*", "tick", "shop.on_tick", "Tick", None, 3, None)
+    description = Description("shop", [route], {"room:lobby": {"since": 41, "token": "hunter2"}})
+    replace_module("rig.supervisor", describe=lambda given: settings.append(given) or description)
+    return settings
+
+
+def test_it_shows_subscriptions_settings_and_limits(rig, described, monkeypatch):
+    """All that `rig run` would do, and why."""
+    monkeypatch.setenv("RIG_RETRIES", "5")
+
+    result = rig("check", "shop:app", "--workers", "2")
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+
+    assert result.exit_code == 0
+    assert described[0].target == "shop:app"
+    assert "room:* tick shop.on_tick Tick - 3 -" in lines
+    assert 'room:lobby {"since":41,"token":"***"}' in lines
+    assert any(line.startswith("workers 2 flag") for line in lines)
+    assert any(line.startswith("retries 5 RIG_RETRIES") for line in lines)
+    assert any(line.startswith("join_timeout 10 s default") for line in lines)
+    assert "workers: 2, event rings: 16 MiB" in lines[-1]
+
+
+def test_settings_that_somebody_has_set_come_first(rig, described):
+    """They are what one looks for."""
+    settings = rig("check", "--log-level", "debug").stdout.partition("Settings")[2]
+    names = [line.split()[0] for line in settings.splitlines()[4:] if line.strip()]
+
+    assert names[:2] == ["log_level", "target"]
+
+
+def test_secrets_are_not_shown(rig, described):
+    """The output can be pasted into a bug report."""
+    arguments = ("--url", "ws://h/socket?token=hunter2", "--param", "a=hunter2", "--header", "X: hunter2")
+
+    for form in ((), ("--json",)):
+        assert "hunter2" not in rig("check", *arguments, *form).stdout
+
+
+def test_json_has_everything(rig, described):
+    """For programs."""
+    result = rig("check", "shop:app", "--workers", "3", "--json")
+    shown = json.loads(result.stdout)
+
+    assert shown["app"]["routes"][0]["handler"] == "shop.on_tick"
+    assert shown["settings"]["workers"] == {"value": 3, "source": "flag"}
+    assert shown["settings"]["retries"] == {"value": 3, "source": "default"}
+    assert shown["limits"]["workers"] == 3
+    assert shown["limits"]["event_ring_bytes"] == 3 * 8 * 1024**2
+
+
+def test_an_application_that_cannot_run_ends_with_3(rig, replace_module):
+    """The sentence is the one that `rig run` would print."""
+
+    def describe(settings):
+        raise AppError("there is no module 'shop'")
+
+    replace_module("rig.supervisor", describe=describe)
+
+    result = rig("check", "shop:app")
+
+    assert (result.exit_code, result.stdout, result.stderr) == (3, "", "Error: there is no module 'shop'\n")
+
+
+def test_text_in_brackets_is_not_taken_for_markup(rig, described):
+    """A path like [red] is printed as it is."""
+    assert "[bold]:app: application 'shop'" in rig("check", "[bold]:app").stdout

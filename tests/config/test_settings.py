@@ -1,0 +1,52 @@
+"""The declaration of the options."""
+
+import os
+
+import msgspec
+import pytest
+
+from rig.config import Settings, options, usable_cores
+from rig.config.load import load
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(1, 1), (2, 1), (4, 3), (64, 63)])
+def test_auto_leaves_one_core_to_the_io_process(cores, workers):
+    """`auto` is one worker less than there are cores, and at least one."""
+    assert Settings().resolve_workers(cores) == workers
+
+
+def test_a_number_of_workers_is_taken_as_it_is():
+    """Whoever asks for more workers than cores gets them."""
+    assert Settings(workers=7).resolve_workers(2) == 7
+
+
+def test_usable_cores_never_exceed_the_affinity():
+    """A process that is pinned to some cores counts only those."""
+    assert 1 <= usable_cores() <= len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("max 100000", 4), ("200000 100000", 2), ("50000 100000", 1), ("garbage", 4)])
+def test_the_quota_of_a_container_limits_the_cores(monkeypatch, quota, cores):
+    """In a container with two processors on a large machine, `auto` does not start dozens of workers."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 2, 3})
+    monkeypatch.setattr("pathlib.Path.read_text", lambda path, encoding: quota)
+
+    assert usable_cores() == cores
+
+
+def test_every_default_satisfies_its_own_limits():
+    """The defaults would be accepted if somebody wrote them down."""
+    for option in options():
+        assert msgspec.convert(msgspec.to_builtins(option.default), option.type) == option.default
+
+
+def test_defaults_alone_make_a_valid_set():
+    """Nothing has to be configured."""
+    assert load("run", {}, {}, None).settings == Settings()
+
+
+def test_settings_travel_to_a_child_process_as_json():
+    """A child gets the same settings as the supervisor has."""
+    settings = Settings(url="ws://x/socket", param={"a": "1"}, header=(("A", "1"),), workers=2)
+
+    assert msgspec.json.decode(msgspec.json.encode(settings), type=Settings) == settings
