@@ -1,0 +1,89 @@
+"""
+What can go wrong before a WebSocket is open, told as one of the errors of `rig.errors`.
+
+picows, the ssl module and the operating system each have their own way to fail; this is the only place that knows them.
+The reasons it gives are short, in plain words, and free of secrets.
+
+Source: RFC 6455 section 4.2.2 (answers of the server); RFC 9110 sections 10.2.3 (Retry-After) and 15 (status codes).
+"""
+
+import os
+import re
+import socket
+import ssl
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from picows import WSHandshakeError, WSInvalidHeaderError
+
+from rig.errors import AuthenticationRefused, ConnectError, ConnectFailed, HandshakeRefused, NotWebSocket, TlsFailed
+from rig.transport.endpoint import Endpoint
+
+# picows reads no status lines of HTTP/1.0 and no statuses unknown to Python (Cloudflare's 520 to 530): they are read here.
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5]\d\d)(?: |\r|$)")
+_RETRY_AFTER = re.compile(rb"^retry-after:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
+_SWITCHING_PROTOCOLS = 101
+
+
+def connect_failed(endpoint: Endpoint, exc: OSError) -> ConnectFailed:
+    """Translate a failure to find the host or to reach its port."""
+    return ConnectFailed(endpoint.host, endpoint.port, _os_reason(exc))
+
+
+def handshake_failed(endpoint: Endpoint, exc: OSError | WSHandshakeError) -> ConnectError:
+    """Translate a failure that came after the TCP connection was made."""
+    if isinstance(exc, WSHandshakeError):
+        return _answer_refused(endpoint, exc)
+    if isinstance(exc, ssl.SSLError):
+        return TlsFailed(endpoint.host, _tls_reason(exc))
+    return TlsFailed(endpoint.host, _os_reason(exc)) if endpoint.secure else NotWebSocket(endpoint.display, _os_reason(exc))
+
+
+def closed_during_handshake(endpoint: Endpoint) -> NotWebSocket:
+    """Tell that the server hung up instead of answering the upgrade request."""
+    hint = "" if endpoint.secure else ", as a port does that speaks TLS"
+    return NotWebSocket(endpoint.display, f"the connection was closed without an answer{hint}")
+
+
+def parse_retry_after(value: str, *, now: datetime) -> float | None:
+    """
+    Read a Retry-After header: seconds from `now`, never negative, or None if it says nothing useful.
+
+    Source: RFC 9110 section 10.2.3.
+    """
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        when = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - now).total_seconds())
+
+
+def _answer_refused(endpoint: Endpoint, exc: WSHandshakeError) -> ConnectError:
+    header = exc.raw_header or b""
+    found = _STATUS_LINE.match(header)
+    status = int(found[1]) if found else _SWITCHING_PROTOCOLS
+    if status != _SWITCHING_PROTOCOLS:
+        refused = AuthenticationRefused if status in (401, 403) else HandshakeRefused
+        waits = _RETRY_AFTER.search(header)
+        retry_after = parse_retry_after(waits[1].decode("latin-1"), now=datetime.now(UTC)) if waits else None
+        return refused(endpoint.display, status, retry_after=retry_after)
+    if isinstance(exc, WSInvalidHeaderError):
+        return NotWebSocket(endpoint.display, f"the header {exc.name} of its answer is missing or wrong")
+    return NotWebSocket(endpoint.display, "its answer is not HTTP" if not found else "its answer is malformed")
+
+
+def _tls_reason(exc: ssl.SSLError) -> str:
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return str(exc.verify_message).rstrip(".")
+    if exc.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"):
+        return "the port does not speak TLS"
+    return exc.reason.lower().replace("_", " ") if exc.reason else str(exc)
+
+
+def _os_reason(exc: OSError) -> str:
+    if isinstance(exc, socket.gaierror):
+        return str(exc.strerror).lower()
+    return os.strerror(exc.errno).lower() if exc.errno else str(exc) or type(exc).__name__

@@ -1,0 +1,359 @@
+"""
+A WebSocket connection on picows and uvloop.
+
+What must stay true:
+
+- However a connection ends, its owner hears `transport_closed` exactly once, and nothing after it.
+- The owner is not called before `dial` has returned; what comes earlier is kept until then.
+- No peer can make us wait: every way to the end has the close time-out behind it, after which the socket is cut.
+- An exception of the owner is logged, and ends this connection with 1011: nothing that it has not seen is passed over in silence.
+
+`use_aiofastnet` is off: where reads are as large as here, uvloop's own transports are as fast on plain sockets and faster
+under TLS, and they do not report every server that hangs up as an error of the loop.
+
+picows makes the handshake, sends, and parses what is unusual; the mass of frames is cut by `rig.transport.splitter`.
+
+Known limits, from picows: the memory for frames above 64 KiB is kept as long as the connection. Masking keys come from
+`rand()`, so without TLS they hide nothing.
+
+Source: RFC 6455 sections 5.5, 7.1 and 7.4.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+
+import aiohappyeyeballs
+from picows import WSHandshakeError, WSMsgType, WSParsedURL, WSTransport, ws_connect
+
+from rig.errors import ConnectTimeout
+from rig.phoenix.message import BinaryFrame
+from rig.transport.base import Closed, TransportOwner
+from rig.transport.close_codes import ABNORMAL, CODE_MISSING, INTERNAL_ERROR, check_close_code
+from rig.transport.endpoint import Endpoint
+from rig.transport.handshake import closed_during_handshake, connect_failed, handshake_failed
+from rig.transport.reader import FrameReader
+from rig.transport.splitter import FrameSplitter
+
+MIB = 1024 * 1024
+
+_MAX_REASON_BYTES = 123
+_HAPPY_EYEBALLS_DELAY = 0.25
+_TURNS_TO_CLOSE = 20
+# Beyond this multiple of the frame limit a frame is not even read to its end: the connection is closed with 1009.
+_HARD_LIMIT_FACTOR = 16
+_PARSER_BUFFER_BYTES = 16 * 1024  # grows with the frames that picows parses, which are few
+
+_log = logging.getLogger(__name__)
+_picows_log = logging.getLogger(f"{__name__}.picows")
+_picows_log.setLevel(logging.WARNING)  # it reports every connection at INFO
+
+
+async def dial(
+    endpoint: Endpoint,
+    owner: TransportOwner,
+    *,
+    connect_timeout: float = 5.0,
+    close_timeout: float = 2.0,
+    max_frame_bytes: int = MIB,
+    read_buffer_bytes: int = 256 * 1024,
+) -> "WebSocketTransport":
+    """
+    Open a WebSocket.
+
+    Args:
+        endpoint: Where to connect. Redirects are not followed: they would carry the token to another place.
+        owner: Told what arrives, from the next turn of the loop after this returns.
+        connect_timeout: Seconds for the name, TCP, TLS and the upgrade together.
+        close_timeout: Seconds for the closing handshake, after which the socket is cut.
+        max_frame_bytes: Limit of one message. A larger one is dropped and reported; a frame of more than 16 times
+            the limit ends the connection with 1009.
+        read_buffer_bytes: What one read takes at most, and so what is still handed on after `pause_reading`; 256 KiB or less.
+
+    Raises:
+        ConfigError: If a TLS file cannot be used.
+        ConnectFailed: If the host is not found, or the port cannot be reached.
+        ConnectTimeout: If it is not done within `connect_timeout`.
+        TlsFailed: If the TLS handshake fails, most often because of the certificate.
+        AuthenticationRefused: If the server answers 401 or 403.
+        HandshakeRefused: If the server answers another status than 101.
+        NotWebSocket: If what the server answers is no WebSocket handshake.
+    """
+    transport = WebSocketTransport(
+        owner, close_timeout=close_timeout, max_frame_bytes=max_frame_bytes, read_buffer_bytes=read_buffer_bytes
+    )
+    context = endpoint.ssl_context()
+    sock: socket.socket | None = None
+
+    async def connect(_: WSParsedURL) -> socket.socket:
+        nonlocal sock
+        sock = await _connect_tcp(endpoint)
+        return sock
+
+    try:
+        async with asyncio.timeout(connect_timeout):
+            _, listener = await ws_connect(
+                lambda request, response: transport.reader,
+                endpoint.websocket_url(),
+                ssl_context=context,
+                websocket_handshake_timeout=None,
+                logger_name=_picows_log,
+                enable_auto_pong=False,
+                max_frame_size=max_frame_bytes * _HARD_LIMIT_FACTOR,
+                extra_headers=endpoint.request_headers(),
+                max_redirects=0,
+                read_buffer_init_size=_PARSER_BUFFER_BYTES,
+                socket_factory=connect,
+                use_aiofastnet=False,
+            )
+    except asyncio.CancelledError:
+        await _hang_up(transport, sock)
+        raise
+    except Exception as exc:
+        await _hang_up(transport, sock)
+        if isinstance(exc, TimeoutError) and exc.errno is None:  # with a number it is the kernel's, and came earlier
+            raise ConnectTimeout(endpoint.display, connect_timeout) from exc
+        if sock is None and isinstance(exc, OSError):
+            raise connect_failed(endpoint, exc) from exc
+        if isinstance(exc, OSError | WSHandshakeError):
+            raise handshake_failed(endpoint, exc) from exc
+        raise
+    if listener is None:  # picows returns normally if the server hangs up during the handshake
+        raise closed_during_handshake(endpoint)
+    asyncio.get_running_loop().call_soon(transport.release)
+    return transport
+
+
+class WebSocketTransport:
+    """
+    An open connection, see `rig.transport.base.Transport`. Made by `dial`.
+
+    Args:
+        owner: Told what arrives.
+        close_timeout: Seconds for the closing handshake.
+        max_frame_bytes: Limit of one message.
+        read_buffer_bytes: What one read takes at most.
+
+    Attributes:
+        is_open: True once the handshake is done, and ever after.
+    """
+
+    def __init__(self, owner: TransportOwner, *, close_timeout: float, max_frame_bytes: int, read_buffer_bytes: int) -> None:
+        self.reader = FrameReader(self, max_frame_bytes)
+        self.is_open = False
+        self._owner = owner
+        self._close_timeout = close_timeout
+        self._read_buffer_bytes = read_buffer_bytes
+        self._loop = asyncio.get_running_loop()
+        self._held: list[Callable[[], None]] | None = []
+        self._closing = False
+        self._by_us = False
+        self._aborted = False
+        self._paused = False
+        self._received_close: Closed | None = None
+        self._end: Closed | None = None
+        self._failure = ""
+        self._timer: asyncio.TimerHandle | None = None
+        self._ws: WSTransport
+        self._splitter: FrameSplitter
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes received since the upgrade, headers and unfinished frames included."""
+        return self._splitter.bytes_received
+
+    @property
+    def write_buffer_bytes(self) -> int:
+        """Bytes that wait for the peer to read."""
+        return 0 if self._ws.is_disconnected else self._ws.underlying_transport.get_write_buffer_size()
+
+    def send(self, frames: Sequence[bytes]) -> None:
+        """Queue frames in order; after the close they are dropped."""
+        if self._closing:
+            return
+        send = self._ws.send
+        for frame in frames:
+            send(WSMsgType.BINARY if type(frame) is BinaryFrame else WSMsgType.TEXT, frame)
+
+    def pause_reading(self) -> None:
+        """
+        Stop reading from the socket; the rest of what is in the read buffer is still handed on.
+
+        While reading is paused the end of the connection is not noticed either, unless something is sent.
+        """
+        if not self._paused and not self._gone:
+            self._paused = True
+            self._ws.underlying_transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        if self._paused and not self._gone:
+            self._paused = False
+            self._ws.underlying_transport.resume_reading()
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """
+        Start the closing handshake. What arrives before the peer's CLOSE is still handed on.
+
+        While reading is paused the peer's CLOSE is not seen, and the close time-out ends the connection.
+
+        Args:
+            code: 1000 to 1014 without those reserved, or 3000 to 4999.
+            reason: Cut off after 123 bytes.
+
+        Raises:
+            LocalProtocolError: If an endpoint may not send this code.
+
+        Source: RFC 6455 sections 7.1.2 and 7.4.
+        """
+        check_close_code(code)
+        if not self._closing:
+            self._by_us = True
+            self._send_close(code, reason)
+
+    def abort(self) -> None:
+        """Cut the connection now. The owner hears of it in the next turn of the loop, and of nothing else."""
+        self._by_us = self._by_us or not self._closing
+        self._closing = self._aborted = True
+        self.reader.stop()
+        self._cut()
+
+    # What the reader calls.
+
+    def opened(self, transport: WSTransport) -> None:
+        """Take the transport of picows, put the fast lane in front of its parser, and read on when the owner may hear of it."""
+        self._ws = transport
+        self._splitter = FrameSplitter(transport, self.reader, self._read_buffer_bytes)
+        transport.underlying_transport.set_protocol(self._splitter)
+        self.pause_reading()
+        self.is_open = True
+
+    def batch_received(self, messages: list[bytes], *, binary: bool) -> None:
+        """Hand a batch to the owner."""
+        self._tell(partial(self._owner.binary_received if binary else self._owner.text_received, messages))
+
+    def messages_rejected(self, count: int, reason: str) -> None:
+        """Tell the owner of messages that were too large."""
+        self._tell(partial(self._owner.frames_rejected, count, reason))
+
+    def ping_received(self, payload: bytes) -> None:
+        """Answer with a PONG."""
+        if not self._closing:
+            self._ws.send_pong(payload)
+
+    def close_received(self, code: int, reason: str) -> None:
+        """Answer with the same code if we have not closed ourselves, and hang up once all is written."""
+        self._received_close = Closed(code, reason, self._by_us)
+        if not self._closing:
+            self._send_close(None if code == CODE_MISSING else code)
+        self._ws.disconnect()
+
+    def violated(self, code: int, reason: str) -> None:
+        """Close with the code that names the peer's fault."""
+        self._fail(code, why=reason, reason=reason)
+
+    def parser_gave_up(self) -> None:
+        """Let picows end the connection, but not wait for the peer to read its CLOSE."""
+        self._end_soon()
+
+    def lost(self) -> None:
+        """Tell the owner that it is over."""
+        self._closing = True
+        if self._timer is not None:
+            self._timer.cancel()
+        by_picows = self._ws.close_handshake.sent if self._ws.close_handshake else None
+        if by_picows is not None:
+            self._failure = self._failure or by_picows.reason
+            # The fault that picows found is kept in a future as well, and the loop complains if nobody looks at it.
+            self._loop.create_task(self._ws.wait_disconnected()).add_done_callback(_look_at)
+        if self._splitter.lost_because is not None:
+            self._failure = self._failure or str(self._splitter.lost_because)
+        self._end = self._received_close or Closed(ABNORMAL, self._failure, self._by_us)
+        if self._held is None:
+            self._tell_end(self._end)
+
+    # What dial and this class call.
+
+    def release(self) -> None:
+        """Let the owner hear what has been kept for it, and from now on everything at once."""
+        held, self._held = self._held or [], None
+        self.resume_reading()
+        for call in held:
+            self._tell(call)
+        if self._end is not None:
+            self._tell_end(self._end)
+
+    def _tell(self, call: Callable[[], None]) -> None:
+        if self._held is not None:
+            self._held.append(call)
+        elif not self._aborted:
+            try:
+                call()
+            except Exception:
+                _log.exception("the owner of a connection raised")
+                self._fail(INTERNAL_ERROR, why="an exception on our side, see the log")
+
+    def _tell_end(self, closed: Closed) -> None:
+        try:
+            self._owner.transport_closed(closed)
+        except Exception:
+            _log.exception("the owner of a connection raised")
+
+    def _fail(self, code: int, *, why: str, reason: str = "") -> None:
+        self._failure = self._failure or why
+        self.reader.drain()
+        if not self._closing:
+            self._send_close(code, reason)
+
+    def _send_close(self, code: int | None, reason: str = "") -> None:
+        # Not by `send_close`: that cannot send an empty CLOSE, and only what picows sent by itself is to show in `close_handshake`.
+        text = reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore").encode()
+        self._ws.send(WSMsgType.CLOSE, b"" if code is None else code.to_bytes(2, "big") + text)
+        self._end_soon()
+
+    def _end_soon(self) -> None:
+        self._closing = True
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._close_timeout, self._cut)
+
+    def _cut(self) -> None:
+        self._ws.disconnect(graceful=False)
+
+    @property
+    def _gone(self) -> bool:
+        return self._ws.is_disconnected or self._ws.underlying_transport.is_closing()
+
+
+async def _connect_tcp(endpoint: Endpoint) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    addresses = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+    return await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY, interleave=1)
+
+
+async def _hang_up(transport: WebSocketTransport, sock: socket.socket | None) -> None:
+    """
+    Close the socket of a handshake that failed.
+
+    picows shields the handshake from cancellation, and keeps its transport to itself. Shutting the socket down makes that
+    transport see the end of the stream and close in the next turns of the loop, so that the descriptor is free afterwards.
+    """
+    if sock is None:
+        return
+    if transport.is_open:
+        transport.abort()
+    else:
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+    for _ in range(_TURNS_TO_CLOSE):
+        if sock.fileno() == -1:
+            return
+        await asyncio.sleep(0)
+    sock.close()
+
+
+def _look_at(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,230 @@
+"""Where to connect: what the user may type, what goes out, and what people get to see."""
+
+import base64
+import ssl
+
+import pytest
+
+from rig.errors import ConfigError
+from rig.transport import Endpoint
+
+
+@pytest.mark.parametrize(
+    ("typed", "dialled"),
+    [
+        ("ws://example.com/socket", "ws://example.com/socket/websocket?vsn=2.0.0"),
+        ("wss://example.com/socket", "wss://example.com/socket/websocket?vsn=2.0.0"),
+        ("http://example.com/socket", "ws://example.com/socket/websocket?vsn=2.0.0"),
+        ("https://example.com/socket", "wss://example.com/socket/websocket?vsn=2.0.0"),
+        ("WSS://Example.COM/Socket", "wss://example.com/Socket/websocket?vsn=2.0.0"),
+        ("ws://example.com/socket/websocket", "ws://example.com/socket/websocket?vsn=2.0.0"),
+        ("ws://example.com/socket/websocket/", "ws://example.com/socket/websocket?vsn=2.0.0"),
+        ("ws://example.com/socket/", "ws://example.com/socket/websocket?vsn=2.0.0"),
+        ("ws://example.com", "ws://example.com/websocket?vsn=2.0.0"),
+        ("ws://example.com:4000/socket", "ws://example.com:4000/socket/websocket?vsn=2.0.0"),
+        ("ws://example.com:80/socket", "ws://example.com/socket/websocket?vsn=2.0.0"),
+        ("wss://example.com:443/socket", "wss://example.com/socket/websocket?vsn=2.0.0"),
+        ("ws://example.com/socket?a=1&b=%20", "ws://example.com/socket/websocket?a=1&b=%20&vsn=2.0.0"),
+        ("ws://example.com/socket/websocket?vsn=1.0.0&a=1", "ws://example.com/socket/websocket?a=1&vsn=2.0.0"),
+        ("ws://[::1]:4000/socket", "ws://[::1]:4000/socket/websocket?vsn=2.0.0"),
+        ("ws://localhost/s\N{LATIN SMALL LETTER O WITH DIAERESIS}", "ws://localhost/s%C3%B6/websocket?vsn=2.0.0"),
+        ("ws://b\N{LATIN SMALL LETTER U WITH DIAERESIS}cher.example/s", "ws://xn--bcher-kva.example/s/websocket?vsn=2.0.0"),
+    ],
+)
+def test_a_url_is_dialled_whichever_way_it_is_written(typed, dialled):
+    """Scheme, trailing slash, `/websocket`, ports, query and IPv6 are understood."""
+    assert Endpoint(typed).websocket_url() == dialled
+
+
+def test_params_come_before_vsn_and_are_encoded_as_phoenix_js_does():
+    """The server sees the same query as from the official client."""
+    endpoint = Endpoint("ws://localhost/socket?a=1", {"name": "x y&z/\N{EURO SIGN}", "mark": "-_.!~*'()"}, vsn="1.0.0")
+
+    assert endpoint.websocket_url() == "ws://localhost/socket/websocket?a=1&name=x%20y%26z%2F%E2%82%AC&mark=-_.!~*'()&vsn=1.0.0"
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port", "secure"),
+    [
+        ("ws://Example.com/socket", "example.com", 80, False),
+        ("https://example.com/socket", "example.com", 443, True),
+        ("wss://[2001:db8::1]:8443/socket", "2001:db8::1", 8443, True),
+    ],
+)
+def test_host_and_port_are_those_to_connect_to(url, host, port, secure):
+    """A port that is not written is that of the scheme."""
+    endpoint = Endpoint(url)
+
+    assert (endpoint.host, endpoint.port, endpoint.secure) == (host, port, secure)
+
+
+@pytest.mark.parametrize(
+    ("url", "remedy"),
+    [
+        ("localhost:4000/socket", "begin with ws://"),
+        ("ftp://example.com/socket", "begin with ws://"),
+        ("", "begin with ws://"),
+        ("ws://", "host is missing"),
+        ("ws:///socket", "host is missing"),
+        ("ws://example.com:99999/socket", "1 to 65535"),
+        ("ws://example.com:0/socket", "1 to 65535"),
+        ("ws://example.com:port/socket", "1 to 65535"),
+        ("ws://[::1/socket", "host name"),
+        ("ws://example.com/so cket", "%20"),
+        ("ws://example.com/socket\r\nX: y", "%20"),
+        ("ws://example.com/socket#top", "%23"),
+        ("ws://a..b/socket", "host name"),
+    ],
+)
+def test_what_is_no_url_of_a_socket_is_refused_with_a_remedy(url, remedy):
+    """The sentence says what to write instead."""
+    with pytest.raises(ConfigError, match="is not the URL of a Phoenix socket") as refused:
+        Endpoint(url)
+
+    assert remedy in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["ws://u:hush@example.com:x/s?token=hush", "ws://u:hush@example.com/s?token=hush#x", "ws://u:hush@e/s#hush"]
+)
+def test_a_refused_url_shows_no_secret(url):
+    """A mistake in one part of the URL does not print another."""
+    with pytest.raises(ConfigError) as refused:
+        Endpoint(url)
+
+    assert "hush" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["token", "userToken", "guardian_token", "api_key", "APIKEY", "client_secret", "password", "jwt", "auth", "Authorization"],
+)
+def test_secrets_are_masked_in_what_people_see(name):
+    """Neither the URL's own query nor the params show a secret, whatever its exact name."""
+    endpoint = Endpoint(f"wss://example.com/socket?{name}=hush&a=1", {name: "hush", "b": "2"}, auth_token="hush")
+
+    assert "hush" not in endpoint.display
+    assert "hush" not in repr(endpoint)
+    assert "a=1" in endpoint.display
+    assert "b=2" in endpoint.display
+
+
+def test_a_secret_with_an_encoded_name_is_masked():
+    """Percent signs in the name do not unmask the value."""
+    assert "hush" not in Endpoint("wss://example.com/socket?user%5Ft%6Fken=hush").display
+
+
+def test_user_and_password_are_masked_and_sent_as_a_header():
+    """What is written before the @ goes out as basic authentication, as with curl."""
+    endpoint = Endpoint("wss://user:p%40ss@example.com/socket")
+
+    assert endpoint.display == "wss://***@example.com/socket/websocket?vsn=2.0.0"
+    assert endpoint.websocket_url() == "wss://example.com/socket/websocket?vsn=2.0.0"
+    assert endpoint.request_headers() == [("Authorization", f"Basic {base64.b64encode(b'user:p@ss').decode()}")]
+
+
+def test_an_auth_token_is_offered_as_phoenix_reads_it():
+    """Standard base64 without padding: Phoenix answers HTTP 500 to the URL-safe kind."""
+    endpoint = Endpoint(
+        "wss://example.com/socket",
+        headers=(("X-A", "1"),),
+        auth_token="\N{LATIN SMALL LETTER Y WITH DIAERESIS}\N{LATIN SMALL LETTER Y WITH DIAERESIS}?>a",
+    )
+
+    name, value = endpoint.request_headers()[-1]
+    prefix, encoded = value.split("bearer.phx.")
+    assert endpoint.request_headers()[0] == ("X-A", "1")
+    assert name == "Sec-WebSocket-Protocol"
+    assert prefix == "phoenix, base64url."
+    assert "/" in encoded
+    assert "=" not in encoded
+    assert base64.b64decode(encoded + "==").decode().endswith("?>a")
+
+
+@pytest.mark.parametrize("host", ["example.com", "10.0.0.1", "[2001:db8::1]", "localhost.example.com"])
+def test_a_token_does_not_travel_unencrypted_to_another_host(host):
+    """It needs TLS, or the user's word."""
+    with pytest.raises(ConfigError, match="wss://"):
+        Endpoint(f"ws://{host}/socket", auth_token="t")
+    with pytest.raises(ConfigError, match="wss://"):
+        Endpoint(f"ws://user:password@{host}/socket")
+
+    assert not Endpoint(f"ws://{host}/socket").may_carry_secrets
+    assert Endpoint(f"wss://{host}/socket", auth_token="t").may_carry_secrets
+    assert Endpoint(f"ws://{host}/socket", auth_token="t", insecure=True).may_carry_secrets
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.8.8", "[::1]", "app.localhost"])
+def test_a_token_travels_unencrypted_to_this_machine(host):
+    """Development needs no certificates."""
+    assert Endpoint(f"ws://{host}/socket", auth_token="t").may_carry_secrets
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        ("X y", "1"), ("", "1"), ("X:", "1"), ("X", "1\r\nY: 2"), ("X", "\x00"), ("Upgrade", "h2c"),
+        ("sec-websocket-key", "x"), ("Sec-WebSocket-Extensions", "permessage-deflate"),
+    ],
+)  # fmt: skip
+def test_headers_that_would_break_the_request_are_refused(header):
+    """Nothing can be smuggled into the handshake."""
+    with pytest.raises(ConfigError, match="header"):
+        Endpoint("ws://localhost/socket", headers=(header,))
+
+
+def test_tls_is_verified_and_modern_by_default():
+    """Nobody has to ask for safety."""
+    context = Endpoint("wss://example.com/socket").ssl_context()
+
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
+    assert Endpoint("ws://example.com/socket").ssl_context() is None
+
+
+def test_insecure_accepts_any_certificate():
+    """The user can take the risk."""
+    context = Endpoint("wss://example.com/socket", insecure=True).ssl_context()
+
+    assert context.verify_mode is ssl.CERT_NONE
+    assert not context.check_hostname
+
+
+def test_the_tls_settings_are_built_once(certificates):
+    """Reconnecting does not read the files again."""
+    endpoint = Endpoint("wss://a.example/socket", ca_file=certificates.ca_pem)
+    same_files = Endpoint("wss://b.example/socket", ca_file=certificates.ca_pem)
+
+    assert endpoint.ssl_context() is same_files.ssl_context()
+    assert endpoint.ssl_context() is not Endpoint("wss://a.example/socket").ssl_context()
+
+
+@pytest.mark.parametrize("setting", ["ca_file", "cert_file"])
+def test_a_missing_tls_file_is_named(tmp_path, setting):
+    """The sentence names the file and what is the matter with it."""
+    missing = str(tmp_path / "missing.pem")
+    with pytest.raises(ConfigError, match=r"missing\.pem cannot be read \(No such file"):
+        Endpoint("wss://example.com/socket", **{setting: missing}).ssl_context()
+
+
+@pytest.mark.parametrize("setting", ["ca_file", "cert_file"])
+def test_a_tls_file_with_other_contents_is_named(tmp_path, setting):
+    """A file that holds no certificate is not taken for one."""
+    wrong = tmp_path / "wrong.pem"
+    wrong.write_text("hello")
+    with pytest.raises(ConfigError, match=r"wrong\.pem .* PEM form"):
+        Endpoint("wss://example.com/socket", **{setting: str(wrong)}).ssl_context()
+
+
+def test_a_key_without_its_certificate_is_refused(certificates):
+    """A key alone would be ignored silently."""
+    with pytest.raises(ConfigError, match="--cert"):
+        Endpoint("wss://example.com/socket", key_file=certificates.client_key)
+
+
+def test_an_encrypted_key_is_refused_instead_of_asking_for_its_password(certificates):
+    """A service has no terminal to ask at."""
+    endpoint = Endpoint("wss://example.com/socket", cert_file=certificates.client_pem, key_file=certificates.encrypted_key)
+    with pytest.raises(ConfigError, match="encrypted"):
+        endpoint.ssl_context()
