@@ -21,6 +21,7 @@ HISTORY_EVENTS = 1_000
 
 _TICK_SECONDS = 0.02
 _APPS = ("billing", "checkout", "search", "gateway", "reports")
+_NETWORKS = ("core", "edge", "lab")
 _LINKS = ("uplink-a", "uplink-b", "mesh-1", "mesh-2")
 _VARIABLES = ("TIMEOUT_MS", "REPLICAS", "LOG_LEVEL", "FEATURE_CHECKOUT", "REGION")
 _HEALTH = ("healthy", "degraded", "unhealthy")
@@ -103,22 +104,25 @@ class MaxPlatform:
 
 def _update_application(platform: MaxPlatform, name: str, chance: random.Random) -> None:
     app = chance.choice(_APPS)
-    match chance.randrange(3):
-        case 0:
+    (event,) = chance.choices(("deployed", "scaled", "health_changed"), (1, 3, 6))
+    match event:
+        case "deployed":
             version = f"{chance.randint(1, 3)}.{chance.randint(0, 20)}.{chance.randint(0, 9)}"
-            platform.emit(name, "deployed", app, {"app": app, "version": version})
-        case 1:
-            platform.emit(name, "scaled", app, {"app": app, "instances": chance.randint(1, 12)})
+            platform.emit(name, event, app, {"app": app, "version": version})
+        case "scaled":
+            platform.emit(name, event, app, {"app": app, "instances": chance.randint(1, 12)})
         case _:
-            platform.emit(name, "health_changed", app, {"app": app, "status": chance.choice(_HEALTH)})
+            (status,) = chance.choices(_HEALTH, (90, 8, 2))
+            platform.emit(name, event, app, {"app": app, "status": status})
 
 
 def _update_network(platform: MaxPlatform, name: str, chance: random.Random) -> None:
     link = chance.choice(_LINKS)
-    up = chance.random() < 0.9
-    network = name.partition(":")[2]
+    up = chance.random() < 0.98
+    of_topic = name.partition(":")[2]
+    network = chance.choice(_NETWORKS) if of_topic == "*" else of_topic
     values = {"network": network, "link": link, "up": up, "latency_ms": round(chance.uniform(0.2, 80), 2) if up else None}
-    platform.emit(name, "link_changed", link, values)
+    platform.emit(name, "link_changed", f"{network}/{link}", values)
 
 
 def _update_variable(platform: MaxPlatform, name: str, chance: random.Random) -> None:
