@@ -1,0 +1,240 @@
+"""
+What a user writes: an `App` with handlers, and the `Event` that they get.
+
+    app = rig.App("max")
+
+    @app.on("applications:*", "deployed", key="payload.app")
+    async def deployed(event: rig.Event[AppDeployed]) -> None: ...
+
+Nothing here runs a handler: the worker does. A decorated function stays what it was, so that a test can call it.
+"""
+
+import inspect
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from rig.errors import AppError, HandlerSignatureError
+from rig.routing import Pattern
+
+T = TypeVar("T")
+Handler: TypeAlias = Callable[..., Awaitable[None] | None]
+HandlerType = TypeVar("HandlerType", bound=Handler)
+Lifespan: TypeAlias = Callable[["App"], AbstractAsyncContextManager[Any]]
+
+_KEY = re.compile(r"topic|payload(\.[^.]+)+")
+
+
+class Context(Protocol):
+    """What an event can ask of the worker that handles it."""
+
+    async def push(self, topic: str, event: str, payload: Any, *, timeout: float | None, reply: bool) -> Any:
+        """Push to a topic, and return the response if a reply is wanted."""
+
+
+class Event(msgspec.Struct, Generic[T], gc=False):
+    """
+    One event, as its handler gets it.
+
+    Attributes:
+        topic: The topic it came on.
+        event: Its name.
+        payload: Decoded into the type that the handler's annotation names; plain objects without one; bytes if binary.
+        captures: What `{name}` in the topic pattern stands for.
+        received_ns: When the io process had it: nanoseconds of the monotonic clock.
+    """
+
+    topic: str
+    event: str
+    payload: T
+    captures: Mapping[str, str]
+    received_ns: int
+    _context: Context
+
+    async def push(self, event: str, payload: Any = None, *, timeout: float | None = None, reply: bool = True) -> Any:
+        """
+        Push an event back on the same channel and return the response of its reply.
+
+        Args:
+            event: The name of the event to push.
+            payload: Plain objects, structs or dataclasses (JSON), or bytes (a binary frame). None pushes `{}`.
+            timeout: Seconds to wait for the reply; None takes `--push-timeout`.
+            reply: False returns None as soon as the push is on its way.
+
+        Raises:
+            PushRefused: If the reply's status is not ok.
+            PushTimeout: If no reply came in time.
+            ConnectionLost: If the connection or the channel ended before the reply came.
+        """
+        return await self._context.push(self.topic, event, {} if payload is None else payload, timeout=timeout, reply=reply)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """
+    One handler and what it handles.
+
+    Attributes:
+        pattern: The topics and events.
+        handler: The user's function.
+        payload_type: What the payload is decoded into; `Any` for plain objects.
+        key: What events must share to be handled one after the other: "topic", "payload.<path>", or None for no order.
+        retries: How often a failed event is tried again; None takes `--retries`.
+        backoff: Seconds, the ceiling of the wait before the first retry; it doubles. None takes `--retry-backoff`.
+        timeout: Seconds that the handler may take; None for no limit.
+        is_async: False if the handler is a plain function, which runs in a thread.
+    """
+
+    pattern: Pattern
+    handler: Handler
+    payload_type: Any
+    key: str | None
+    retries: int | None
+    backoff: float | None
+    timeout: float | None
+    is_async: bool
+
+    @property
+    def name(self) -> str:
+        """Where the handler is defined, for a reader: `module.function`."""
+        return f"{self.handler.__module__}.{getattr(self.handler, '__qualname__', repr(self.handler))}"
+
+
+class App:
+    """The handlers of one application, and the topics that it joins."""
+
+    def __init__(self, name: str = "rig", *, lifespan: Lifespan | None = None) -> None:
+        """
+        Make an application without handlers.
+
+        Args:
+            name: What logs call it.
+            lifespan: A function that takes the app and returns an async context manager, entered by each worker
+                before its first event and left after its last.
+        """
+        self.name = name
+        self.lifespan: Lifespan = lifespan or _no_lifespan
+        self.routes: list[Route] = []
+        self.topics: dict[str, Any] = {}
+        """The topics named by `join`, with the payload that each is joined with."""
+
+    def on(
+        self,
+        topic: str,
+        event: str,
+        *,
+        key: str | None = "topic",
+        retries: int | None = None,
+        backoff: float | None = None,
+        timeout: float | None = None,
+    ) -> Callable[[HandlerType], HandlerType]:
+        """
+        Handle the events of some topics.
+
+        Every pattern that matches an event applies: its handlers run one after the other, in the order of declaration.
+
+        Args:
+            topic: A topic; `*` at the end stands for any rest, `{name}` for one segment, found in `event.captures`.
+            event: An event's name, or a glob (`*`, `?`, `[…]`).
+            key: Events with the same key are handled in order, one at a time: "topic", a field as "payload.user_id",
+                or None where order does not matter.
+            retries: How often an event is tried again after its handler raised; None takes `--retries`.
+            backoff: Seconds, the ceiling of the wait before the first retry, doubled each time; None takes `--retry-backoff`.
+            timeout: Seconds that the handler may take before it is cancelled, which counts as failed.
+
+        Raises:
+            AppError: If a pattern or an option cannot be used.
+            HandlerSignatureError: If the function does not take exactly one event.
+        """
+        pattern = Pattern(topic, event)
+        if key is not None and not _KEY.fullmatch(key):
+            raise AppError(f"key={key!r}: write 'topic', a field such as 'payload.user_id', or None where order does not matter")
+        for name, value in (("retries", retries), ("backoff", backoff), ("timeout", timeout)):
+            if value is not None and value < 0:
+                raise AppError(f"{name}={value!r}: it cannot be negative")
+
+        def register(handler: HandlerType) -> HandlerType:
+            payload_type = _payload_type(handler)
+            is_async = inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None))  # noqa: B004
+            self.routes.append(Route(pattern, handler, payload_type, key, retries, backoff, timeout, is_async))
+            return handler
+
+        return register
+
+    def join(self, *topics: str, payload: Any = None) -> None:
+        """
+        Name topics to join, and what to join them with.
+
+        A pattern without captures that covers no named topic is joined as it is written; so this is for topics behind a
+        `{name}`, for join payloads, and for topics without handlers.
+
+        Args:
+            topics: Topics as the server knows them.
+            payload: Sent with each join; plain objects. None sends `{}`.
+        """
+        for topic in topics:
+            self.topics[topic] = {} if payload is None else payload
+
+    @property
+    def patterns(self) -> Sequence[Pattern]:
+        """The patterns of all routes, in the order of declaration."""
+        return [route.pattern for route in self.routes]
+
+
+@asynccontextmanager
+async def _no_lifespan(app: App) -> AsyncIterator[None]:
+    yield
+
+
+def _payload_type(handler: Handler) -> Any:
+    """Return T of the parameter's `Event[T]`, `Any` for a bare one, and insist on exactly one parameter."""
+    parameter = _event_parameter(handler)
+    target = inspect.unwrap(handler)
+    try:
+        hints = get_type_hints(target if inspect.isroutine(target) else type(target).__call__)
+    except (NameError, TypeError) as exc:
+        raise HandlerSignatureError(f"{_where(handler)}: the annotation of its event cannot be resolved ({exc})") from exc
+    annotation = hints.get(parameter, Any)
+    if annotation in (Any, Event, inspect.Parameter.empty):
+        return Any
+    if get_origin(annotation) is not Event:
+        raise HandlerSignatureError(
+            f"{_where(handler)}: {parameter!r} is annotated {annotation!r}; write rig.Event, or rig.Event[YourPayload]"
+        )
+    payload_type = get_args(annotation)[0]
+    if payload_type is not Any and not isinstance(payload_type, TypeVar):
+        _check_decodable(handler, payload_type)
+        return payload_type
+    return Any
+
+
+def _event_parameter(handler: Handler) -> str:
+    if not callable(handler):
+        raise HandlerSignatureError(f"{handler!r} is not a function: put @app.on(…) above a def")
+    if inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler):
+        raise HandlerSignatureError(f"{_where(handler)} yields: a handler is a plain or an async function")
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = list(inspect.signature(handler).parameters.values())
+    required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if not parameters or parameters[0].kind not in positional or required[1:] or any(p.kind is p.KEYWORD_ONLY for p in required):
+        signature = inspect.signature(handler)
+        raise HandlerSignatureError(f"{_where(handler)} takes {signature}: a handler takes one event, as in (event: rig.Event)")
+    return parameters[0].name
+
+
+def _check_decodable(handler: Handler, payload_type: Any) -> None:
+    try:
+        msgspec.json.Decoder(payload_type)
+    except TypeError as exc:
+        raise HandlerSignatureError(f"{_where(handler)}: payloads cannot be decoded into {payload_type!r} ({exc})") from exc
+
+
+def _where(handler: Callable[..., Any]) -> str:
+    function = inspect.unwrap(handler)
+    code = getattr(function, "__code__", None)
+    name = getattr(handler, "__qualname__", repr(handler))
+    return f"handler {name}" if code is None else f"handler {name} ({code.co_filename}:{code.co_firstlineno})"
