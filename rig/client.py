@@ -1,0 +1,389 @@
+"""
+The asyncio client: one process, no workers, for scripts and other frameworks.
+
+    async with rig.connect("wss://max.example/socket", params={"token": token}) as connection:
+        channel = await connection.join("room:lobby", {"since": 41})
+        reply = await channel.push("new_msg", {"body": "hi"}, timeout=5)
+        async for event in channel:
+            ...
+
+It runs on the same `Connection` as the io process: it reconnects and rejoins by itself. Events wait in a queue for whoever
+iterates; when `max_queued` wait, reading from the socket pauses, so nothing is dropped and nothing grows without bound.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from rig.connection import Connection
+from rig.errors import (
+    ConnectionLost,
+    JoinRefused,
+    JoinTimeout,
+    LocalProtocolError,
+    PushRefused,
+    PushTimeout,
+    RemoteProtocolError,
+    RigError,
+)
+from rig.phoenix import Push, Socket
+from rig.phoenix import events as core
+from rig.phoenix.message import AnyMessage
+from rig.phoenix.serializer import decode_payload
+from rig.transport import Endpoint, dial
+
+MAX_QUEUED = 10_000
+"""Events that wait for an iteration before reading pauses."""
+
+
+class ClientEvent(msgspec.Struct, gc=False):
+    """
+    One event.
+
+    Attributes:
+        topic: The topic it came on.
+        event: Its name.
+        payload: Plain objects, or bytes if the frame was binary.
+        raw: The frame as it came.
+    """
+
+    topic: str
+    event: str
+    payload: Any
+    raw: bytes
+
+
+class _Queue:
+    """Events for one iteration; `None` ends it."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self._events: deque[ClientEvent] = deque()
+        self._changed = changed
+        self._waiter = asyncio.Event()
+        self._ended = False
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def put(self, event: ClientEvent) -> None:
+        self._events.append(event)
+        self._waiter.set()
+
+    def end(self) -> None:
+        self._ended = True
+        self._waiter.set()
+
+    async def iterate(self) -> AsyncIterator[ClientEvent]:
+        while True:
+            while self._events:
+                event = self._events.popleft()
+                self._changed()
+                yield event
+            if self._ended:
+                return
+            self._waiter.clear()
+            await self._waiter.wait()
+
+
+class ClientChannel:
+    """A joined topic. Iterate over it to get its events, from its join on."""
+
+    def __init__(self, client: "Client", topic: str) -> None:
+        self._client, self.topic = client, topic
+        self.response: Any = None
+        self._queue = _Queue(client._relieve)
+
+    def __aiter__(self) -> AsyncIterator[ClientEvent]:
+        return self._queue.iterate()
+
+    async def push(self, event: str, payload: Any = None, *, timeout: float | None = None) -> Any:
+        """
+        Push an event and return the response of its reply.
+
+        Args:
+            event: Its name.
+            payload: Plain objects, structs or dataclasses (JSON), or bytes (a binary frame). None pushes `{}`.
+            timeout: Seconds to wait; None takes the client's.
+
+        Raises:
+            LocalProtocolError: If the payload cannot be encoded, or the channel was left.
+            PushRefused: If the reply's status is not ok.
+            PushTimeout: If no reply came in time.
+            ConnectionLost: If the connection or the channel ended before the reply came.
+        """
+        return await self._client._push(self.topic, event, payload, timeout)
+
+    async def send(self, event: str, payload: Any = None) -> None:
+        """
+        Push an event for which no reply is wanted.
+
+        Raises:
+            LocalProtocolError: If the payload cannot be encoded, or the channel was left.
+        """
+        await self._client._send(self.topic, event, payload)
+
+    async def leave(self) -> None:
+        """Leave the topic, and return when the server has confirmed it; the iteration ends."""
+        await self._client._leave(self.topic)
+
+
+class Client:
+    """
+    A connection with its channels; made by `connect`.
+
+    Attributes:
+        endpoint: Where it connects.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, socket: Socket, *, push_timeout: float, join_timeout: float, max_queued: int, dialler: Any
+    ) -> None:
+        self.endpoint = endpoint
+        self._push_timeout, self._join_timeout, self._max_queued = push_timeout, join_timeout, max_queued
+        self._connection = Connection(socket, dialler, self._on_events)
+        self._channels: dict[str, ClientChannel] = {}
+        self._waiting: dict[Push, asyncio.Future[Any]] = {}
+        self._joining: dict[str, asyncio.Future[Any]] = {}
+        self._leaving: dict[str, asyncio.Future[None]] = {}
+        self._all: _Queue | None = None
+        self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._paused = False
+
+    @property
+    def connected(self) -> bool:
+        """True while the connection is open."""
+        return self._connection.open
+
+    async def join(self, topic: str, payload: Any = None) -> ClientChannel:
+        """
+        Join a topic, and stay in it over every reconnect.
+
+        Args:
+            topic: The channel's topic.
+            payload: Plain objects, sent with every join; a callable is asked each time. None sends `{}`.
+
+        Raises:
+            JoinRefused: If the server answers with an error; the topic is not tried again.
+            JoinTimeout: If it does not answer in time.
+            LocalProtocolError: If the topic is joined already.
+        """
+        if topic in self._channels:
+            raise LocalProtocolError(f"{topic!r} is joined already: use the channel that there is")
+        channel = self._channels[topic] = ClientChannel(self, topic)
+        answer = self._joining[topic] = asyncio.get_running_loop().create_future()
+        self._connection.join(topic, {} if payload is None else payload)
+        try:
+            async with asyncio.timeout(self._join_timeout):
+                channel.response = await answer
+        except BaseException as exc:
+            del self._channels[topic]
+            self._connection.leave(topic)
+            if isinstance(exc, TimeoutError):
+                raise JoinTimeout(topic, self._join_timeout) from None
+            raise
+        finally:
+            self._joining.pop(topic, None)
+        return channel
+
+    async def events(self) -> AsyncIterator[ClientEvent]:
+        """Yield the events of all channels that are not iterated over, from this call on."""
+        if self._all is None:
+            self._all = _Queue(self._relieve)
+            for channel in self._channels.values():
+                while len(channel._queue):
+                    self._all.put(channel._queue._events.popleft())
+        async for event in self._all.iterate():
+            yield event
+
+    async def _push(self, topic: str, event: str, payload: Any, timeout: float | None) -> Any:
+        seconds = self._push_timeout if timeout is None else timeout
+        push = Push(topic, event, _encoded(payload), seconds)
+        answer = self._waiting[push] = asyncio.get_running_loop().create_future()
+        self._connection.push([push])
+        try:
+            return await answer
+        finally:
+            self._waiting.pop(push, None)
+
+    async def _send(self, topic: str, event: str, payload: Any) -> None:
+        push = Push(topic, event, _encoded(payload), self._push_timeout, wants_reply=False)
+        rejected = self._waiting[push] = asyncio.get_running_loop().create_future()
+        self._connection.push([push])
+        del self._waiting[push]
+        if rejected.done():
+            rejected.result()
+
+    async def _leave(self, topic: str) -> None:
+        if topic in self._channels:
+            left = self._leaving[topic] = asyncio.get_running_loop().create_future()
+            self._connection.leave(topic)
+            await left
+
+    async def _close(self) -> None:
+        await self._connection.close()
+        for channel in self._channels.values():
+            channel._queue.end()
+        if self._all is not None:
+            self._all.end()
+
+    def _on_events(self, received: list[core.Event]) -> None:
+        for event in received:
+            match event:
+                case core.MessagesReceived(messages=messages, frames=frames):
+                    self._deliver(messages, frames)
+                case core.ReplyReceived(push=push, status=status, response=response):
+                    refused = None if status == "ok" else PushRefused(push.topic, push.event, status, response)
+                    self._answer(self._waiting.get(push), response, refused)
+                case core.PushTimedOut(push=push):
+                    self._answer(self._waiting.get(push), None, PushTimeout(push.topic, push.event, push.timeout))
+                case core.PushInterrupted(push=push, reason=reason):
+                    self._answer(self._waiting.get(push), None, ConnectionLost(reason))
+                case core.PushRejected(push=push, reason=reason):
+                    self._answer(self._waiting.get(push), None, LocalProtocolError(reason))
+                case core.SocketOpened() | core.SocketClosed():
+                    self._note_connection(event)
+                case _:
+                    self._note_channel(event)
+
+    def _note_connection(self, event: core.SocketOpened | core.SocketClosed) -> None:
+        if self._opened.done():
+            return
+        error = self._connection.last_error
+        if isinstance(event, core.SocketOpened):
+            self._opened.set_result(None)
+        elif error is not None:
+            self._opened.set_exception(error)
+
+    def _note_channel(self, event: core.Event) -> None:
+        match event:
+            case core.Joined(topic=topic, response=response):
+                self._answer(self._joining.get(topic), response, None)
+            case core.JoinRejected(topic=topic, response=response):
+                self._answer(self._joining.get(topic), None, JoinRefused(topic, response))
+            case core.JoinTimedOut(topic=topic):
+                self._answer(self._joining.get(topic), None, JoinTimeout(topic, self._join_timeout))
+            case core.ChannelClosed(topic=topic, delay=None):
+                channel = self._channels.pop(topic, None)
+                if channel is not None:
+                    channel._queue.end()
+                self._answer(self._leaving.pop(topic, None), None, None)
+
+    @staticmethod
+    def _answer(future: "asyncio.Future[Any] | None", result: Any, error: RigError | None) -> None:
+        if future is None or future.done():
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+    def _deliver(self, messages: Sequence[AnyMessage], frames: Sequence[bytes]) -> None:
+        for message, frame in zip(messages, frames, strict=True):
+            channel = self._channels.get(message.topic)
+            if channel is None:
+                continue
+            try:
+                event = ClientEvent(message.topic, message.event, decode_payload(message), frame)
+            except RemoteProtocolError:
+                continue
+            (channel._queue if self._all is None else self._all).put(event)
+        if not self._paused and self._queued() >= self._max_queued:
+            self._paused = True
+            self._connection.pause_reading()
+
+    def _queued(self) -> int:
+        return sum(len(channel._queue) for channel in self._channels.values()) + (0 if self._all is None else len(self._all))
+
+    def _relieve(self) -> None:
+        if self._paused and self._queued() <= self._max_queued // 2:
+            self._paused = False
+            self._connection.resume_reading()
+
+
+@asynccontextmanager
+async def connect(
+    url: str,
+    *,
+    params: Mapping[str, str] | None = None,
+    headers: Sequence[tuple[str, str]] = (),
+    vsn: str = "2.0.0",
+    auth_token: str | None = None,
+    ca: str | None = None,
+    cert: str | None = None,
+    key: str | None = None,
+    insecure: bool = False,
+    connect_timeout: float = 5.0,
+    join_timeout: float = 10.0,
+    push_timeout: float = 10.0,
+    heartbeat_interval: float = 15.0,
+    heartbeat_timeout: float = 5.0,
+    max_frame_bytes: int = 1024 * 1024,
+    max_queued: int = MAX_QUEUED,
+) -> AsyncIterator[Client]:
+    """
+    Connect to a Phoenix socket.
+
+    Args:
+        url: `ws://` or `wss://…/socket`, with or without `/websocket`; `http://` and `https://` are accepted.
+        params: Connect params.
+        headers: HTTP headers of the upgrade.
+        vsn: Serializer version, "2.0.0" or "1.0.0".
+        auth_token: Sent as Phoenix's `authToken`, in the `Sec-WebSocket-Protocol` header.
+        ca: File with the authority that signed the server's certificate (PEM).
+        cert: Client certificate (PEM).
+        key: Its private key (PEM).
+        insecure: True does not check the server's certificate.
+        connect_timeout: Seconds for name, TCP, TLS and upgrade together.
+        join_timeout: Seconds that a join may take.
+        push_timeout: Seconds that a push may take, if it does not say.
+        heartbeat_interval: Seconds between heartbeats.
+        heartbeat_timeout: Seconds in which a heartbeat's reply, or anything else, must come.
+        max_frame_bytes: Larger frames are dropped.
+        max_queued: Events that may wait for an iteration before reading pauses.
+
+    Raises:
+        ConfigError: If the URL or a file cannot be used.
+        ConnectError: If the first connection does not come about; later ones are tried for ever.
+    """
+    endpoint = Endpoint(
+        url=url,
+        params=dict(params or {}),
+        headers=tuple(headers),
+        vsn=vsn,
+        ca_file=ca,
+        cert_file=cert,
+        key_file=key,
+        insecure=insecure,
+        auth_token=auth_token,
+    )
+    socket = Socket(
+        random=random.random,
+        vsn=vsn,
+        heartbeat_interval=heartbeat_interval,
+        heartbeat_timeout=heartbeat_timeout,
+        join_timeout=join_timeout,
+    )
+    dialler = partial(dial, endpoint, connect_timeout=connect_timeout, max_frame_bytes=max_frame_bytes)
+    client = Client(endpoint, socket, push_timeout=push_timeout, join_timeout=join_timeout, max_queued=max_queued, dialler=dialler)
+    client._connection.start()
+    try:
+        await client._opened
+        yield client
+    finally:
+        await client._close()
+
+
+def _encoded(payload: Any) -> Any:
+    """Encode now, so that what cannot be encoded is the caller's error."""
+    if isinstance(payload, bytes | bytearray | memoryview):
+        return bytes(payload)
+    try:
+        return msgspec.Raw(msgspec.json.encode({} if payload is None else payload))
+    except (TypeError, ValueError, OverflowError, RecursionError) as exc:
+        raise LocalProtocolError(f"the payload cannot be written as JSON ({exc}): use plain objects, structs or bytes") from exc
