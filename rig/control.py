@@ -1,0 +1,182 @@
+"""
+The line between the supervisor and each of its children: one JSON object a line, both ways, over an inherited socket.
+
+The first line a child gets is its specification; the end of the stream is the supervisor's death. Nothing of the hot
+path travels here.
+"""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from typing import Any, TypeAlias
+
+import msgspec
+
+from rig.config import Settings
+
+LINE_LIMIT = 64 * 1024 * 1024
+"""Bytes of one line: a specification names every route and join."""
+
+
+class RingFds(msgspec.Struct, frozen=True):
+    """The descriptors of one ring: its memory, and its doorbell."""
+
+    memory: int
+    bell: tuple[int, ...]
+
+    def all(self) -> tuple[int, ...]:
+        """Return every descriptor, to be inherited."""
+        return (self.memory, *self.bell)
+
+
+class WorkerFds(msgspec.Struct, frozen=True):
+    """The three rings between the io process and one worker."""
+
+    events: RingFds
+    replies: RingFds
+    pushes: RingFds
+
+    def all(self) -> tuple[int, ...]:
+        """Return every descriptor, to be inherited."""
+        return (*self.events.all(), *self.replies.all(), *self.pushes.all())
+
+
+class RouteSpec(msgspec.Struct, frozen=True):
+    """What the io process must know of a handler: which events, and by what they are ordered."""
+
+    topic: str
+    event: str
+    key: str | None
+
+
+# What the supervisor says.
+
+
+class IoSpec(msgspec.Struct, frozen=True, tag="io"):
+    """All that the io process needs. `joins` are topics with their join payloads."""
+
+    settings: Settings
+    url: str
+    joins: dict[str, Any]
+    routes: list[RouteSpec]
+    workers: list[WorkerFds]
+    counters: int
+
+
+class WorkerSpec(msgspec.Struct, frozen=True, tag="worker"):
+    """All that a worker needs. `index` counts from 0; `counters` is the descriptor of its page."""
+
+    settings: Settings
+    index: int
+    workers: int
+    rings: WorkerFds
+    counters: int
+
+
+class DescribeSpec(msgspec.Struct, frozen=True, tag="describe"):
+    """Asks a child to import the application and say what is in it."""
+
+    settings: Settings
+
+
+class Drain(msgspec.Struct, frozen=True, tag="drain"):
+    """To the io process: hand on what was received, then nothing more. To a worker: finish what is in the ring, then end."""
+
+
+class Stop(msgspec.Struct, frozen=True, tag="stop"):
+    """To the io process: leave and close the socket, then end."""
+
+
+# What a child says.
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """The child does its work now."""
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """The child cannot start; the reason is a sentence for the user."""
+
+    reason: str
+    exit_code: int
+
+
+class Described(msgspec.Struct, frozen=True, tag="described"):
+    """What the application consists of, as `rig.worker.describe.Description` in JSON."""
+
+    description: msgspec.Raw
+
+
+class State(msgspec.Struct, frozen=True, tag="state"):
+    """Where the connection stands: `connecting`, `connected`, `waiting`, `draining`, with the reason and the joined topics."""
+
+    state: str
+    reason: str
+    joined: int
+
+
+class Drained(msgspec.Struct, frozen=True, tag="drained"):
+    """The io process hands on no more events; what it had is in the rings."""
+
+
+class DeadLetter(msgspec.Struct, frozen=True, tag="dead_letter"):
+    """An event that a handler was given up on, with its payload as it came and why."""
+
+    worker: int
+    topic: str
+    event: str
+    handler: str
+    reason: str
+    payload: bytes
+
+
+ToChild: TypeAlias = IoSpec | WorkerSpec | DescribeSpec | Drain | Stop
+FromChild: TypeAlias = Ready | Failed | Described | State | Drained | DeadLetter
+
+_to_child = msgspec.json.Decoder(ToChild)
+_from_child = msgspec.json.Decoder(FromChild)
+_encoder = msgspec.json.Encoder()
+
+
+class Control:
+    """One end of the line."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, child: bool) -> None:
+        """Take the ends of a stream; `child` says which vocabulary is read."""
+        self._reader, self._writer = reader, writer
+        self._decoder: Any = _to_child if child else _from_child
+
+    @classmethod
+    async def open(cls, sock: socket.socket, *, child: bool) -> "Control":
+        """Take over a connected Unix socket."""
+        reader, writer = await asyncio.open_unix_connection(sock=sock, limit=LINE_LIMIT)
+        return cls(reader, writer, child=child)
+
+    def send(self, message: ToChild | FromChild) -> None:
+        """Queue a message; if the other end is gone, it is dropped."""
+        if not self._writer.is_closing():
+            self._writer.write(_encoder.encode(message) + b"\n")
+
+    async def receive(self) -> Any:
+        """Return the next message, None at the end of the stream."""
+        try:
+            line = await self._reader.readline()
+        except ConnectionError:
+            return None
+        return self._decoder.decode(line) if line.endswith(b"\n") else None
+
+    async def messages(self) -> AsyncIterator[Any]:
+        """Yield messages until the other end is gone."""
+        while (message := await self.receive()) is not None:
+            yield message
+
+    async def flush(self) -> None:
+        """Wait until what was sent is written."""
+        try:
+            await self._writer.drain()
+        except ConnectionError:
+            return
+
+    def close(self) -> None:
+        """Close this end."""
+        self._writer.close()

@@ -1,0 +1,147 @@
+"""
+Counters, gauges and histograms in shared memory: one writer per page, any number of readers, no lock.
+
+    offset 0        one 8-byte word per counter or gauge, in the order of the names
+    then            one block of BUCKETS words per histogram, in the order of the names
+
+A writer adds to a word in place (`page.words[i] += n`); a reader may see it a moment late, never torn. The page outlives
+its writer, so what a killed process had counted stays counted, and its successor goes on from there.
+
+Histograms are log-linear: eight buckets for each power of two of microseconds, so a quantile is right to 6 %.
+"""
+
+import mmap
+import os
+from collections.abc import Iterable, Sequence
+
+IO_COUNTERS = (
+    "connected",
+    "joined",
+    "batches",
+    "received",
+    "received_bytes",
+    "routed",
+    "unrouted",
+    "late",
+    "dropped",
+    "malformed",
+    "oversize",
+    "pauses",
+    "reconnects",
+    "heartbeat_rtt_ns",
+    "heartbeats_missed",
+    "pushes_replied",
+    "pushes_timed_out",
+    "pushes_failed",
+    "connect_ns",
+)
+"""Of the io process. Events: received = routed + unrouted + late (after a drain) + too large for a ring."""
+WORKER_COUNTERS = ("handled", "failed", "retried", "redelivered", "quarantined", "invalid", "pushes")
+WORKER_HISTOGRAMS = ("latency", "duration")
+"""Of a worker. `latency`: received by the io process → handler start; `duration`: decoding and handler."""
+
+WORD = 8
+SUB_BITS = 3
+BUCKETS = 27 << SUB_BITS
+"""Enough for 2^28 µs, four and a half minutes; what is longer is counted in the last."""
+
+
+class Page:
+    """
+    The memory of one writer.
+
+    Attributes:
+        fd: The descriptor to hand to another process.
+        words: All words, as unsigned 64-bit integers.
+        index: Name → word, of counters and gauges.
+    """
+
+    def __init__(self, fd: int, counters: Sequence[str], histograms: Sequence[str]) -> None:
+        """Map the page behind a descriptor, which goes no further; both sides name the same counters in the same order."""
+        os.set_inheritable(fd, False)
+        self.fd = fd
+        self.index = {name: i for i, name in enumerate(counters)}
+        self.histograms = {name: len(counters) + i * BUCKETS for i, name in enumerate(histograms)}
+        self._map = mmap.mmap(fd, _size(counters, histograms))
+        self.words = memoryview(self._map).cast("Q")
+
+    @classmethod
+    def create(cls, counters: Sequence[str], histograms: Sequence[str] = ()) -> "Page":
+        """Make a page of zeros in anonymous memory."""
+        fd = os.memfd_create("rig-counters", os.MFD_CLOEXEC)
+        os.ftruncate(fd, _size(counters, histograms))
+        return cls(fd, counters, histograms)
+
+    def close(self) -> None:
+        """Unmap the page and close its descriptor."""
+        self.words.release()
+        self._map.close()
+        os.close(self.fd)
+
+    def add(self, name: str, amount: int = 1) -> None:
+        """Count up."""
+        self.words[self.index[name]] += amount
+
+    def set(self, name: str, value: int) -> None:
+        """Set a gauge."""
+        self.words[self.index[name]] = value
+
+    def get(self, name: str) -> int:
+        """Read a counter or a gauge."""
+        return int(self.words[self.index[name]])
+
+    def observe(self, name: str, duration_ns: int, count: int = 1) -> None:
+        """Count `count` durations of so many nanoseconds in a histogram."""
+        self.words[self.histograms[name] + bucket(duration_ns)] += count
+
+    def buckets(self, name: str) -> list[int]:
+        """Return how many durations fell into each bucket."""
+        start = self.histograms[name]
+        return self.words[start : start + BUCKETS].tolist()
+
+
+def bucket(duration_ns: int) -> int:
+    """Return the bucket of a duration: 0 to 7 are single microseconds, then eight to each power of two."""
+    micros = duration_ns // 1000
+    if micros < 1 << SUB_BITS:
+        return max(micros, 0)
+    exponent = micros.bit_length() - SUB_BITS - 1
+    return min(((exponent + 1) << SUB_BITS) + ((micros >> exponent) & ((1 << SUB_BITS) - 1)), BUCKETS - 1)
+
+
+def bucket_limits(index: int) -> tuple[int, int]:
+    """Return the microseconds [from, to) that a bucket holds."""
+    if index < 1 << SUB_BITS:
+        return index, index + 1
+    exponent, rest = (index >> SUB_BITS) - 1, index & ((1 << SUB_BITS) - 1)
+    start = ((1 << SUB_BITS) + rest) << exponent
+    return start, start + (1 << exponent)
+
+
+def quantile(buckets: Sequence[int], fraction: float) -> float | None:
+    """
+    Return a quantile in seconds, interpolated within its bucket; None if nothing was counted.
+
+    Args:
+        buckets: Counts per bucket, summed over as many pages as wanted.
+        fraction: 0.5 for the median, 0.99 for p99.
+    """
+    total = sum(buckets)
+    if total == 0:
+        return None
+    rank, seen = fraction * total, 0
+    for index, count in enumerate(buckets):
+        if count and seen + count >= rank:
+            start, end = bucket_limits(index)
+            return (start + (end - start) * (rank - seen) / count) / 1e6
+        seen += count
+    return bucket_limits(len(buckets) - 1)[1] / 1e6
+
+
+def merge(parts: Iterable[Sequence[int]]) -> list[int]:
+    """Return the sum of several histograms, bucket by bucket."""
+    return [sum(column) for column in zip(*parts, strict=True)]
+
+
+def _size(counters: Sequence[str], histograms: Sequence[str]) -> int:
+    return max(WORD * (len(counters) + BUCKETS * len(histograms)), mmap.PAGESIZE)

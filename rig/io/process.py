@@ -1,0 +1,147 @@
+"""
+The io process: one socket, kept alive through anything, and the rings of all workers.
+
+It never imports the user's application. It ignores SIGINT and SIGTERM: the supervisor tells it to drain and to stop, and
+the end of the control stream is the supervisor's death.
+"""
+
+import gc
+import random
+import signal
+import socket
+from functools import partial
+
+import structlog
+
+from rig import log as rig_log
+from rig.connection import Connection
+from rig.control import Control, Drain, Drained, Failed, IoSpec, Ready, RingFds, Stop
+from rig.counters import IO_COUNTERS, Page
+from rig.errors import RigError
+from rig.io.dispatch import Dispatch, Outlet
+from rig.io.relay import Relay
+from rig.io.report import Reporter
+from rig.io.router import Router
+from rig.phoenix import Socket, events
+from rig.ring import Doorbell, RingMemory
+from rig.transport import Endpoint, dial
+
+_GC_THRESHOLD = 200_000
+
+log = structlog.get_logger()
+
+
+async def serve(sock: socket.socket) -> None:
+    """Run the io process as the first line on the control socket says."""
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, signal.SIG_IGN)
+    control = await Control.open(sock, child=True)
+    spec = await control.receive()
+    if isinstance(spec, IoSpec):
+        settings = spec.settings
+        rig_log.configure(settings.log_level, settings.log_format, process="io")
+        try:
+            await IoProcess(spec, control).run()
+        except RigError as exc:
+            control.send(Failed(str(exc), exc.exit_code))
+    await control.flush()
+    control.close()
+
+
+class IoProcess:
+    """Everything that the io process holds."""
+
+    def __init__(self, spec: IoSpec, control: Control) -> None:
+        """
+        Put the parts together.
+
+        Raises:
+            ConfigError: If the endpoint's settings cannot be used.
+        """
+        settings = spec.settings
+        self._spec, self._control = spec, control
+        page = self._page = Page(spec.counters, IO_COUNTERS, ())
+        endpoint = _endpoint(spec)
+        phoenix = Socket(
+            random=random.random,
+            vsn=settings.vsn,
+            heartbeat_interval=settings.heartbeat_interval,
+            heartbeat_timeout=settings.heartbeat_timeout,
+            join_timeout=settings.join_timeout,
+            rejoin_stopped=True,
+        )
+        dial_endpoint = partial(dial, endpoint, connect_timeout=settings.connect_timeout, max_frame_bytes=settings.max_frame_bytes)
+        connection = self._connection = Connection(phoenix, dial_endpoint, self._on_events)
+        self._reporter = Reporter(endpoint.display, len(spec.joins), page=page, say=control.send)
+        outlets = [Outlet(*_attach(worker.events)) for worker in spec.workers]
+        self._dispatch = Dispatch(
+            Router(spec.routes, len(outlets)),
+            outlets,
+            page=page,
+            pause=connection.pause_reading,
+            resume=connection.resume_reading,
+        )
+        self._relays = [
+            Relay(_attach(worker.pushes), _attach(worker.replies), page=page, send=connection.push) for worker in spec.workers
+        ]
+
+    async def run(self) -> None:
+        """Keep the connection until told to stop, or until the supervisor is gone."""
+        for topic, payload in self._spec.joins.items():
+            self._connection.join(topic, payload)
+        self._connection.start()
+        for relay in self._relays:
+            relay.start()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(_GC_THRESHOLD, 20, 100)
+        self._control.send(Ready())
+        await self._obey()
+        for relay in self._relays:
+            relay.stop()
+        await self._connection.close()
+
+    async def _obey(self) -> None:
+        """Return when there is nothing more to do."""
+        async for message in self._control.messages():
+            match message:
+                case Drain():
+                    self._reporter.draining()
+                    await self._dispatch.drain()
+                    self._control.send(Drained())
+                case Stop():
+                    return
+                case _:
+                    log.error("unexpected message on the control socket", message=type(message).__name__)
+
+    def _on_events(self, received: list[events.Event]) -> None:
+        for event in received:
+            match event:
+                case events.MessagesReceived(messages=messages, binary=binary):
+                    self._dispatch.dispatch(messages, binary=binary)
+                case events.ReplyReceived() | events.PushTimedOut() | events.PushInterrupted() | events.PushRejected():
+                    for relay in self._relays:
+                        if relay.owns(event.push):
+                            relay.resolve(event)
+                case _:
+                    self._reporter.report(event)
+        for relay in self._relays:
+            relay.flush()
+
+
+def _endpoint(spec: IoSpec) -> Endpoint:
+    settings = spec.settings
+    return Endpoint(
+        url=spec.url,
+        params=settings.param,
+        headers=settings.header,
+        vsn=settings.vsn,
+        ca_file=settings.ca,
+        cert_file=settings.cert,
+        key_file=settings.key,
+        insecure=settings.insecure,
+    )
+
+
+def _attach(fds: RingFds) -> tuple[RingMemory, Doorbell]:
+    return RingMemory.attach(fds.memory), Doorbell.attach(*fds.bell)

@@ -1,0 +1,142 @@
+"""
+The way of a push through the io process: from a worker's ring to the connection, and its result back.
+
+A record of pushes is committed before it is handed on, so a push is sent at most once; what becomes of those that a dead io
+process had taken, nobody knows, and its successor says so with a RESET.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from rig.counters import Page
+from rig.errors import RingFull
+from rig.phoenix import Push, events
+from rig.records import Kind, Outcome, PushRequest, PushResult, decode_requests, encode_reset, encode_results
+from rig.ring import Consumer, Doorbell, Producer, RingMemory
+
+_LOOK_AGAIN = 0.001
+"""Seconds after which a full ring is looked at again."""
+
+PushEvent = events.ReplyReceived | events.PushTimedOut | events.PushInterrupted | events.PushRejected
+
+
+class Relay:
+    """The io process's ends of one worker's rings for pushes and replies."""
+
+    def __init__(
+        self,
+        pushes: tuple[RingMemory, Doorbell],
+        replies: tuple[RingMemory, Doorbell],
+        *,
+        page: Page,
+        send: Callable[[Sequence[Push]], None],
+    ) -> None:
+        """
+        Take two rings.
+
+        Args:
+            pushes: Where requests come from, and our doorbell.
+            replies: Where results go, and the worker's doorbell.
+            page: The io process's counters.
+            send: Hands pushes to the connection.
+        """
+        (pushes_memory, self._pushes_bell), (replies_memory, self._replies_bell) = pushes, replies
+        self._consumer, self._producer = Consumer(pushes_memory), Producer(replies_memory)
+        self._largest = replies_memory.max_payload
+        self._page, self._send = page, send
+        self._loop = asyncio.get_running_loop()
+        self._requests: dict[Push, PushRequest] = {}
+        self._results: list[PushResult] = []
+        self._waiting: deque[tuple[bytes, Kind, int]] = deque()
+        self._looking: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Tell the worker that we are new, then take pushes whenever the doorbell rings."""
+        self._waiting.append((encode_reset(self._consumer.position), Kind.RESET, 0))
+        self._put()
+        self._loop.add_reader(self._pushes_bell.fd, self._rung)
+        self._rung()
+
+    def stop(self) -> None:
+        """Take no more."""
+        self._loop.remove_reader(self._pushes_bell.fd)
+
+    def owns(self, push: Push) -> bool:
+        """Return True if the push came from this worker."""
+        return push in self._requests
+
+    def resolve(self, event: PushEvent) -> None:
+        """Note the result of a push; `flush` sends it."""
+        request = self._requests.pop(event.push)
+        result = self._result(request.id, event)
+        if request.reply:
+            self._results.append(result)
+
+    def flush(self) -> None:
+        """Publish the results noted so far."""
+        if self._results:
+            results, self._results = self._results, []
+            self._waiting.extend(self._records(results))
+            self._put()
+
+    @property
+    def idle(self) -> bool:
+        """True if no push waits for its result, and no result for room."""
+        return not self._requests and not self._waiting and not self._consumer.pending
+
+    def _rung(self) -> None:
+        self._pushes_bell.clear()
+        while records := self._consumer.poll():
+            for record in records:
+                self._consumer.commit(record)
+                pushes = [self._push(request) for request in decode_requests(record.payload)]
+                self._send(pushes)
+
+    def _push(self, request: PushRequest) -> Push:
+        payload: Any = request.payload if request.binary else msgspec.Raw(request.payload)
+        push = Push(request.topic, request.event, payload, request.timeout, request.reply)
+        if request.reply:
+            self._requests[push] = request
+        return push
+
+    def _result(self, identity: int, event: PushEvent) -> PushResult:
+        match event:
+            case events.ReplyReceived(status=status, response=response):
+                self._page.add("pushes_replied")
+                binary = isinstance(response, bytes)
+                return PushResult(identity, Outcome.REPLIED, status, response if binary else msgspec.json.encode(response), binary)
+            case events.PushTimedOut():
+                self._page.add("pushes_timed_out")
+                return PushResult(identity, Outcome.TIMED_OUT, "", b"", True)
+            case events.PushRejected(reason=reason):
+                self._page.add("pushes_failed")
+                return PushResult(identity, Outcome.REJECTED, reason, b"", True)
+            case events.PushInterrupted(reason=reason):
+                self._page.add("pushes_failed")
+                return PushResult(identity, Outcome.INTERRUPTED, reason, b"", True)
+
+    def _records(self, results: list[PushResult]) -> list[tuple[bytes, Kind, int]]:
+        payload = encode_results(results)
+        if len(payload) <= self._largest:
+            return [(payload, Kind.RESULTS, len(results))]
+        if len(results) == 1:
+            too_large = f"the reply of {len(results[0].response)} bytes does not fit the replies ring: raise --ring-bytes"
+            return self._records([PushResult(results[0].id, Outcome.REJECTED, too_large, b"", True)])
+        half = len(results) // 2
+        return self._records(results[:half]) + self._records(results[half:])
+
+    def _put(self) -> None:
+        self._looking = None
+        try:
+            while self._waiting:
+                payload, kind, count = self._waiting[0]
+                self._producer.put(payload, kind=kind, count=count)
+                self._waiting.popleft()
+        except RingFull:
+            if self._looking is None:
+                self._looking = self._loop.call_later(_LOOK_AGAIN, self._put)
+        self._replies_bell.ring()

@@ -1,0 +1,191 @@
+"""
+What is inside a record: how events, pushes and their results travel between the io process and a worker.
+
+    kind            payload                                                          ring
+    EVENTS          JSON [[topic, event, …], [number, …], [payload, …]]              events
+    EVENTS_BINARY   u32 length of a header, JSON [[topic, event, …], [number, …],    events
+                    [length, …]], then the payloads' bytes
+    PUSHES          MessagePack list of PushRequest                                  pushes
+    RESULTS         MessagePack list of PushResult                                   replies
+    RESET           MessagePack integer, see `encode_reset`                          replies
+
+A record of events says each (topic, event) once; the number of an event counts these pairs. The io process keeps the pairs
+from one record to the next, so that the names are mostly the same bytes, which the worker has seen. Payloads travel as the JSON
+text that came: the io process has parsed it, so a record always can be read, and it is decoded once more only, into the
+handler's own type. Leaving the envelopes out saves the worker a third of its work, and hides the protocol's version.
+"""
+
+import struct
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any, TypeAlias
+
+import msgspec
+
+from rig.errors import RemoteProtocolError
+
+_LENGTH = struct.Struct("<I")
+
+
+class Kind(IntEnum):
+    """The `kind` of a record."""
+
+    EVENTS = 1
+    EVENTS_BINARY = 2
+    PUSHES = 3
+    RESULTS = 4
+    RESET = 5
+
+
+class Outcome(IntEnum):
+    """What became of a push."""
+
+    REPLIED = 0
+    TIMED_OUT = 1
+    INTERRUPTED = 2
+    REJECTED = 3
+
+
+class PushRequest(msgspec.Struct, array_like=True, gc=False):
+    """
+    A worker's wish to push.
+
+    Attributes:
+        id: The worker's own number for it.
+        topic: The channel's topic.
+        event: The event's name.
+        payload: JSON text, or the bytes of a binary push.
+        binary: Which of the two.
+        timeout: Seconds.
+        reply: False if no result is wanted.
+    """
+
+    id: int
+    topic: str
+    event: str
+    payload: bytes
+    binary: bool
+    timeout: float
+    reply: bool
+
+
+class PushResult(msgspec.Struct, array_like=True, gc=False):
+    """
+    What became of a push.
+
+    Attributes:
+        id: That of the request.
+        outcome: See `Outcome`.
+        text: The reply's status, or the reason where there is no reply.
+        response: JSON text, or the bytes of a binary reply.
+        binary: Which of the two.
+    """
+
+    id: int
+    outcome: int
+    text: str
+    response: bytes
+    binary: bool
+
+
+Payload: TypeAlias = msgspec.Raw | bytes
+"""JSON text, or the bytes of a binary frame."""
+Events: TypeAlias = tuple[msgspec.Raw, list[int], Sequence[Any]]
+"""The names for `decode_names`, the number of each event, and its `Payload`."""
+
+_json = msgspec.json.Encoder().encode
+_names = msgspec.json.Decoder(list[str]).decode
+_events = msgspec.json.Decoder(tuple[msgspec.Raw, list[int], list[msgspec.Raw]]).decode
+_header = msgspec.json.Decoder(tuple[msgspec.Raw, list[int], list[int]]).decode
+_pack = msgspec.msgpack.Encoder().encode
+_requests = msgspec.msgpack.Decoder(list[PushRequest]).decode
+_results = msgspec.msgpack.Decoder(list[PushResult]).decode
+_reset = msgspec.msgpack.Decoder(int).decode
+
+
+def encode_names(names: Sequence[str]) -> bytes:
+    """Return topics and events, in turn, as `encode_events` wants them."""
+    return _json(names)
+
+
+def decode_names(names: msgspec.Raw) -> list[str]:
+    """Return topics and events, in turn."""
+    return _names(names)
+
+
+def encode_events(names: bytes, numbers: Sequence[int], payloads: Sequence[Any], *, binary: bool) -> bytes:
+    """
+    Return the payload of a record of events.
+
+    Args:
+        names: From `encode_names`.
+        numbers: For each event, which pair of names is its own.
+        payloads: For each event, all `msgspec.Raw`, or all bytes if `binary`.
+        binary: Which of the two.
+    """
+    if not binary:
+        return b"[%b,%b,[%b]]" % (names, _json(numbers), b",".join(payloads))
+    header = b"[%b,%b,%b]" % (names, _json(numbers), _json([len(payload) for payload in payloads]))
+    return b"".join((_LENGTH.pack(len(header)), header, *payloads))
+
+
+def decode_events(kind: int, payload: bytes) -> Events:
+    """
+    Return what `encode_events` was given.
+
+    Raises:
+        RemoteProtocolError: If the payload is not what the io process puts into a record.
+    """
+    try:
+        if kind == Kind.EVENTS:
+            return _events(payload)
+        if kind == Kind.EVENTS_BINARY:
+            return _split_binary(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, struct.error) as exc:
+        raise RemoteProtocolError(f"a record of events that cannot be read: {exc}") from exc
+    raise RemoteProtocolError(f"a record of kind {kind} in the events ring")
+
+
+def encode_requests(requests: Sequence[PushRequest]) -> bytes:
+    """Return the payload of a PUSHES record."""
+    return _pack(requests)
+
+
+def decode_requests(payload: bytes) -> list[PushRequest]:
+    """Return the pushes of a PUSHES record."""
+    return _requests(payload)
+
+
+def encode_results(results: Sequence[PushResult]) -> bytes:
+    """Return the payload of a RESULTS record."""
+    return _pack(results)
+
+
+def decode_results(payload: bytes) -> list[PushResult]:
+    """Return the results of a RESULTS record."""
+    return _results(payload)
+
+
+def encode_reset(position: int) -> bytes:
+    """
+    Return the payload of a RESET record: a new io process has taken over the pushes ring at this position.
+
+    What was pushed before it went to the predecessor, and no result will come.
+    """
+    return _pack(position)
+
+
+def decode_reset(payload: bytes) -> int:
+    """Return the position of a RESET record."""
+    return _reset(payload)
+
+
+def _split_binary(payload: bytes) -> Events:
+    (length,) = _LENGTH.unpack_from(payload)
+    position = _LENGTH.size + length
+    names, numbers, lengths = _header(payload[_LENGTH.size : position])
+    payloads = []
+    for size in lengths:
+        payloads.append(payload[position : position + size])
+        position += size
+    return names, numbers, payloads

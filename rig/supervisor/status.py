@@ -1,0 +1,92 @@
+"""
+What the supervisor can say of a run: totals, rates and quantiles, read from the shared counters.
+"""
+
+import time
+from dataclasses import dataclass
+
+from rig.counters import WORKER_COUNTERS, Page, merge, quantile
+from rig.supervisor.memory import SharedMemory
+
+_OF_IO = ("batches", "received", "routed", "unrouted", "dropped", "malformed", "oversize", "reconnects")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """Counts since the start. `unfinished` events were routed and are not handled yet."""
+
+    batches: int
+    received: int
+    routed: int
+    handled: int
+    failed: int
+    invalid: int
+    quarantined: int
+    redelivered: int
+    retried: int
+    malformed: int
+    oversize: int
+    unrouted: int
+    dropped: int
+    reconnects: int
+    pushes: int
+
+    @property
+    def unfinished(self) -> int:
+        """Events that are in the rings, or in hand."""
+        return max(self.routed - self.handled - self.quarantined, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """
+    What happened since the last look.
+
+    Attributes:
+        rate: Events handled per second.
+        p50: Median of received → handler start, in seconds; None if there was no event.
+        p99: Likewise.
+        fill: How full the fullest events ring is, 0 to 1.
+    """
+
+    rate: float
+    p50: float | None
+    p99: float | None
+    fill: float
+
+
+class Status:
+    """Reads the counters of a run."""
+
+    def __init__(self, memory: SharedMemory) -> None:
+        self._memory = memory
+        self._then = time.monotonic()
+        self._handled = 0
+        self._latency = self._histogram("latency")
+
+    def totals(self) -> Totals:
+        """Return the counts since the start."""
+        io = self._memory.io_page
+        return Totals(**{name: io.get(name) for name in _OF_IO}, **{name: self._sum(name) for name in WORKER_COUNTERS})
+
+    def interval(self) -> Interval:
+        """Return what happened since the last call."""
+        now, handled, latency = time.monotonic(), self._sum("handled"), self._histogram("latency")
+        recent = [new - old for new, old in zip(latency, self._latency, strict=True)]
+        rate = (handled - self._handled) / max(now - self._then, 1e-9)
+        self._then, self._handled, self._latency = now, handled, latency
+        fill = max(worker.events.fill for worker in self._memory.workers)
+        return Interval(rate, quantile(recent, 0.5), quantile(recent, 0.99), fill)
+
+    def latency(self, fraction: float) -> float | None:
+        """Return a quantile of received → handler start since the start, in seconds."""
+        return quantile(self._histogram("latency"), fraction)
+
+    def _pages(self) -> list[Page]:
+        return [worker.page for worker in self._memory.workers]
+
+    def _sum(self, name: str) -> int:
+        return sum(page.get(name) for page in self._pages())
+
+    def _histogram(self, name: str) -> list[int]:
+        return merge(page.buckets(name) for page in self._pages())

@@ -1,0 +1,183 @@
+"""
+The parent process: makes the shared memory, starts and watches the children, drains them in order at the end.
+
+It runs no user code and speaks no protocol.
+"""
+
+import asyncio
+import signal
+from collections import deque
+
+import msgspec
+import structlog
+
+from rig.config import Settings
+from rig.control import DeadLetter, Drain, Drained, Failed, FromChild, IoSpec, RouteSpec, State, Stop, WorkerSpec
+from rig.errors import RigError
+from rig.supervisor.child import Child
+from rig.supervisor.description import describe
+from rig.supervisor.memory import SharedMemory
+from rig.supervisor.mock import BundledMock
+from rig.supervisor.status import Status
+from rig.worker.describe import Description
+
+DEAD_LETTERS_KEPT = 1000
+_LEAVING = 5.0
+"""Seconds that the io process has to leave its topics and close."""
+_FORCED = 130
+
+log = structlog.get_logger()
+
+
+class Supervisor:
+    """
+    One run of `rig run`.
+
+    Attributes:
+        dead_letters: The latest events that were given up.
+        state: Where the connection stands.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.dead_letters: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS_KEPT)
+        self.state = State("connecting", "starting", 0)
+        self._workers: list[Child] = []
+        self._io: Child | None = None
+        self._stopping = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._forced = False
+
+    async def run(self) -> int:
+        """
+        Run until a signal, and return the exit code.
+
+        Raises:
+            AppError: If the application, or the bundled mock server, cannot be started.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._signalled)
+        description = await describe(self._settings)
+        mock = None if self._settings.url else await BundledMock.start(self._settings)
+        url = self._settings.url or (mock.url if mock else "")
+        if mock:
+            log.info("no --url: the bundled mock server plays the Max platform", url=url)
+        memory = SharedMemory(self._settings, self._settings.resolve_workers())
+        try:
+            return await self._run(description, url, memory)
+        finally:
+            if mock:
+                await mock.stop()
+            memory.close()
+
+    async def _run(self, description: Description, url: str, memory: SharedMemory) -> int:
+        status = Status(memory)
+        self._make_children(description, url, memory)
+        assert self._io is not None
+        children = [*self._workers, self._io]
+        log.info("starting", app=description.name, workers=len(self._workers), handlers=len(description.routes))
+        keepers = {child: asyncio.create_task(child.keep(), name=child.name) for child in children}
+        ticker = asyncio.create_task(self._tick(status))
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait([stopping, *keepers.values()], return_when=asyncio.FIRST_COMPLETED)
+        failed = next((child.failed for child in children if child.failed is not None), None)
+        complete = failed is None and await self._drain(keepers)
+        for child in children:
+            child.kill()
+        await asyncio.gather(*keepers.values(), return_exceptions=True)
+        ticker.cancel()
+        stopping.cancel()
+        if failed is not None:
+            raise _as_error(failed)
+        self._summarise(status)
+        return 0 if complete else _FORCED if self._forced else 1
+
+    def _make_children(self, description: Description, url: str, memory: SharedMemory) -> None:
+        settings = self._settings
+        count = len(memory.workers)
+        for index, worker in enumerate(memory.workers):
+            spec = WorkerSpec(settings, index, count, worker.fds, worker.page.fd)
+            fds = (*worker.fds.all(), worker.page.fd)
+            self._workers.append(Child(f"worker-{index}", "rig.worker", spec, fds, self._heard))
+        routes = [RouteSpec(route.topic, route.event, route.key) for route in description.routes]
+        io_spec = IoSpec(settings, url, description.joins, routes, [worker.fds for worker in memory.workers], memory.io_page.fd)
+        fds = tuple(fd for worker in memory.workers for fd in worker.fds.all())
+        self._io = Child("io", "rig.io", io_spec, (*fds, memory.io_page.fd), self._heard)
+
+    async def _drain(self, keepers: dict[Child, "asyncio.Task[None]"]) -> bool:
+        """Stop taking events, finish those in the rings, leave; return False if that was cut short."""
+        assert self._io is not None
+        log.info("draining: handlers finish what was received; a second signal ends it now")
+        try:
+            async with asyncio.timeout(self._settings.graceful_timeout):
+                self._io.tell(Drain())
+                await self._drained.wait()
+                for worker in self._workers:
+                    worker.tell(Drain())
+                await asyncio.gather(*(keepers[worker] for worker in self._workers))
+        except TimeoutError:
+            log.error("not everything was finished within --graceful-timeout", seconds=self._settings.graceful_timeout)
+            return False
+        self._io.tell(Stop())
+        await asyncio.wait([keepers[self._io]], timeout=_LEAVING)
+        return not self._forced
+
+    def _heard(self, child: Child, message: FromChild) -> None:
+        match message:
+            case State():
+                self.state = message
+            case Drained():
+                self._drained.set()
+            case DeadLetter():
+                self.dead_letters.append(message)
+            case Failed(reason=reason):
+                if child.was_ready:
+                    log.error("process cannot start", name=child.name, reason=reason)
+            case _:
+                pass
+
+    def _signalled(self) -> None:
+        if not self._stopping.is_set():
+            self._stopping.set()
+            return
+        log.warning("second signal: ending now")
+        self._forced = True
+        self._drained.set()
+        for child in [*self._workers, *([self._io] if self._io else [])]:
+            child.kill()
+
+    async def _tick(self, status: Status) -> None:
+        if not self._settings.status_interval:
+            return
+        while True:
+            await asyncio.sleep(self._settings.status_interval)
+            recent, totals = status.interval(), status.totals()
+            log.info(
+                self.state.state,
+                **({"reason": self.state.reason} if self.state.reason else {}),
+                topics=self.state.joined,
+                rate=f"{recent.rate:,.0f}/s",
+                p50=_millis(recent.p50),
+                p99=_millis(recent.p99),
+                handled=f"{totals.handled:,}",
+                failed=totals.failed + totals.invalid,
+                rings=f"{recent.fill:.0%}",
+            )
+
+    def _summarise(self, status: Status) -> None:
+        totals = status.totals()
+        fields = {name: value for name, value in msgspec.to_builtins(totals).items() if value or name in ("received", "handled")}
+        log.info(
+            "done", **fields, unfinished=totals.unfinished, p50=_millis(status.latency(0.5)), p99=_millis(status.latency(0.99))
+        )
+
+
+def _millis(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds * 1000:.2f} ms"
+
+
+def _as_error(failed: Failed) -> RigError:
+    error = RigError(failed.reason)
+    error.exit_code = failed.exit_code  # type: ignore[misc]
+    return error

@@ -1,0 +1,1 @@
+"""The worker process: the user's handlers, fed from a ring."""

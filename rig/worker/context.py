@@ -1,0 +1,209 @@
+"""
+What a handler reaches through its event: pushes that leave by the pushes ring, and replies that come back by theirs.
+
+A reply never waits behind events: it has a ring of its own. Pushes of one turn of the loop travel as one record.
+"""
+
+import asyncio
+import math
+import time
+from typing import Any
+
+import msgspec
+
+from rig.counters import Page
+from rig.errors import ConnectionLost, LocalProtocolError, PushRefused, PushTimeout, RemoteProtocolError, RingFull
+from rig.records import Kind, Outcome, PushRequest, PushResult, decode_reset, decode_results, encode_requests
+from rig.ring import Consumer, Doorbell, Producer, RingMemory
+
+_FULL_RETRY = 0.001
+"""Seconds after which a full ring is looked at again."""
+_BATCH = 512
+_OVERHEAD = 64
+"""Bytes that a request's numbers and lengths take, at most."""
+
+
+class _Pending:
+    """A push whose result is awaited."""
+
+    __slots__ = ("future", "position", "request")
+
+    def __init__(self, request: PushRequest, future: "asyncio.Future[Any]") -> None:
+        self.request, self.future, self.position = request, future, -1
+
+
+class WorkerContext:
+    """Implements `rig.app.Context` for a worker process."""
+
+    def __init__(
+        self,
+        pushes: tuple[RingMemory, Doorbell],
+        replies: tuple[RingMemory, Doorbell],
+        *,
+        page: Page,
+        timeout: float,
+    ) -> None:
+        """
+        Take the worker's ends of two rings.
+
+        Args:
+            pushes: Where pushes go, and the io process's doorbell.
+            replies: Where results come, and the worker's doorbell.
+            page: The worker's counters.
+            timeout: Seconds that a push may take if it does not say.
+        """
+        (pushes_memory, self._pushes_bell), (replies_memory, self._replies_bell) = pushes, replies
+        self._producer = Producer(pushes_memory)
+        self._consumer = Consumer(replies_memory)
+        self._limit = pushes_memory.max_payload - _OVERHEAD
+        self._page, self._timeout = page, timeout
+        self._loop = asyncio.get_running_loop()
+        self._outgoing: list[PushRequest] = []
+        self._pending: dict[int, _Pending] = {}
+        self._flushing: asyncio.Handle | None = None
+        # Numbers go on from the clock, so that the result of a predecessor's push is never taken for that of one of ours.
+        self._count = time.monotonic_ns()
+        self._flushed = asyncio.Event()
+        self._flushed.set()
+
+    def start(self) -> None:
+        """Listen for replies, and announce what a predecessor pushed and died before it rang."""
+        self._loop.add_reader(self._replies_bell.fd, self._rung)
+        self._rung()
+        self._pushes_bell.ring()
+
+    def stop(self) -> None:
+        """Listen no more."""
+        self._loop.remove_reader(self._replies_bell.fd)
+
+    async def push(self, topic: str, event: str, payload: Any, *, timeout: float | None, reply: bool) -> Any:
+        """
+        Push to a topic; see `Event.push`.
+
+        Raises:
+            LocalProtocolError: If an argument cannot be sent, or the topic is not joined.
+            PushRefused: If the reply's status is not ok.
+            PushTimeout: If no reply came in time.
+            ConnectionLost: If the connection or the channel ended before the reply came.
+        """
+        seconds = self._timeout if timeout is None else timeout
+        _check(topic, event, seconds)
+        data, binary = _encode(payload)
+        self._count += 1
+        request = PushRequest(self._count, topic, event, data, binary, float(seconds), bool(reply))
+        if _size(request) > self._limit:
+            raise LocalProtocolError(f"a push of {len(data)} bytes is too large: the limit is {self._limit}; raise --ring-bytes")
+        while len(self._outgoing) >= _BATCH:
+            await self._flushed.wait()
+        self._outgoing.append(request)
+        self._flushed.clear()
+        if self._flushing is None:
+            self._flushing = self._loop.call_soon(self._flush)
+        self._page.add("pushes")
+        if not reply:
+            return None
+        pending = self._pending[request.id] = _Pending(request, self._loop.create_future())
+        try:
+            return await pending.future
+        finally:
+            self._pending.pop(request.id, None)
+
+    async def wait_flushed(self) -> None:
+        """Return when every push is in the ring."""
+        await self._flushed.wait()
+
+    def _flush(self) -> None:
+        self._flushing = None
+        while self._outgoing:
+            batch = self._take_batch()
+            try:
+                self._producer.put(encode_requests(batch), kind=Kind.PUSHES, count=len(batch))
+            except RingFull:
+                self._outgoing[:0] = batch
+                self._flushing = self._loop.call_later(_FULL_RETRY, self._flush)
+                break
+            position = self._producer.tail
+            for request in batch:
+                if request.id in self._pending:
+                    self._pending[request.id].position = position
+        else:
+            self._flushed.set()
+        self._pushes_bell.ring()
+
+    def _take_batch(self) -> list[PushRequest]:
+        size = count = 0
+        for request in self._outgoing[:_BATCH]:
+            size += _size(request)
+            if size > self._limit:
+                break
+            count += 1
+        batch = self._outgoing[:count]
+        del self._outgoing[:count]
+        return batch
+
+    def _rung(self) -> None:
+        self._replies_bell.clear()
+        while records := self._consumer.poll():
+            for record in records:
+                if record.kind == Kind.RESULTS:
+                    for result in decode_results(record.payload):
+                        self._resolve(result)
+                elif record.kind == Kind.RESET:
+                    self._reset(decode_reset(record.payload))
+                self._consumer.commit(record)
+
+    def _resolve(self, result: PushResult) -> None:
+        pending = self._pending.get(result.id)
+        if pending is None or pending.future.done():
+            return
+        request = pending.request
+        match result.outcome:
+            case Outcome.REPLIED:
+                self._reply(pending, result)
+            case Outcome.TIMED_OUT:
+                pending.future.set_exception(PushTimeout(request.topic, request.event, request.timeout))
+            case Outcome.REJECTED:
+                pending.future.set_exception(LocalProtocolError(result.text))
+            case _:
+                pending.future.set_exception(ConnectionLost(result.text))
+
+    def _reply(self, pending: _Pending, result: PushResult) -> None:
+        try:
+            response = result.response if result.binary else msgspec.json.decode(result.response)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+            pending.future.set_exception(RemoteProtocolError(f"the reply cannot be read: {exc}"))
+            return
+        if result.text == "ok":
+            pending.future.set_result(response)
+        else:
+            request = pending.request
+            pending.future.set_exception(PushRefused(request.topic, request.event, result.text, response))
+
+    def _reset(self, head: int) -> None:
+        """Give up on what the dead io process had taken; what is still in the ring goes to its successor."""
+        for pending in list(self._pending.values()):
+            if 0 <= pending.position <= head and not pending.future.done():
+                pending.future.set_exception(ConnectionLost("the io process was restarted"))
+
+
+def _size(request: PushRequest) -> int:
+    return len(request.payload) + 4 * (len(request.topic) + len(request.event)) + _OVERHEAD
+
+
+def _check(topic: str, event: str, seconds: float) -> None:
+    """Refuse here, in the handler, what would spoil the record that carries the pushes of others too."""
+    try:
+        (topic + event).encode()
+    except (TypeError, AttributeError, UnicodeEncodeError) as exc:
+        raise LocalProtocolError(f"topic {topic!r} and event {event!r} must be text ({exc})") from exc
+    if not isinstance(seconds, int | float) or math.isnan(seconds) or seconds < 0:
+        raise LocalProtocolError(f"timeout={seconds!r}: it must be seconds, and not negative")
+
+
+def _encode(payload: Any) -> tuple[bytes, bool]:
+    if isinstance(payload, bytes | bytearray | memoryview):
+        return bytes(payload), True
+    try:
+        return msgspec.json.encode(payload), False
+    except (TypeError, ValueError, OverflowError, RecursionError) as exc:
+        raise LocalProtocolError(f"the payload cannot be written as JSON ({exc}): use plain objects, structs or bytes") from exc

@@ -1,0 +1,125 @@
+"""
+Import the user's application, and say what is in it.
+
+Only worker processes do this: what an import does, or breaks, stays away from the io process and the supervisor.
+"""
+
+import importlib
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from rig.app import App, Route
+from rig.errors import AppError, RigError
+from rig.routing import joined_topics
+
+
+class RouteDescription(msgspec.Struct, frozen=True):
+    """One handler, as data."""
+
+    topic: str
+    event: str
+    handler: str
+    payload: str
+    key: str | None
+    retries: int | None
+    timeout: float | None
+
+
+class Description(msgspec.Struct, frozen=True):
+    """
+    An application, as data.
+
+    Attributes:
+        name: The app's name.
+        routes: Its handlers, in the order of declaration.
+        joins: The topics to join, with their join payloads.
+    """
+
+    name: str
+    routes: list[RouteDescription]
+    joins: dict[str, Any]
+
+
+def load_app(target: str, *, app_dir: str = ".", factory: bool = False) -> App:
+    """
+    Import `module:attribute`.
+
+    Args:
+        target: Dotted module, colon, attribute (dots allowed); `app` where the attribute is missing.
+        app_dir: The folder to import from, put first on the path.
+        factory: True calls the attribute to get the app.
+
+    Raises:
+        AppError: If there is no such module or attribute, its import fails, or it is no `rig.App`.
+    """
+    module_name, _, attribute = target.partition(":")
+    attribute = attribute or "app"
+    if not module_name:
+        raise AppError(f"{target!r} names no module: write MODULE:APP, as in rig.demo:app")
+    sys.path.insert(0, str(Path(app_dir).resolve()))
+    found: Any = _import(module_name, app_dir)
+    for name in attribute.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            raise AppError(f"module {module_name!r} has no {attribute!r}: {_apps_in(found)}") from None
+    if factory:
+        try:
+            found = found()
+        except RigError:
+            raise
+        except Exception as exc:
+            raise AppError(f"{target} failed: {_last_line(exc)}") from exc
+    if not isinstance(found, App):
+        hint = "; use --factory if it is a function that returns the app" if callable(found) else ""
+        raise AppError(f"{target} is a {type(found).__name__}, not a rig.App{hint}")
+    return found
+
+
+def describe(target: str, app_dir: str = ".", factory: bool = False) -> Description:
+    """
+    Import an application and return what is in it.
+
+    Raises:
+        AppError: If it cannot be loaded, has no handler and no topic, or has nothing to join for one.
+    """
+    app = load_app(target, app_dir=app_dir, factory=factory)
+    if not app.routes and not app.topics:
+        raise AppError(f"{target} has neither handlers nor topics: add @app.on(topic, event) above a function")
+    topics = joined_topics(app.topics, list(app.patterns))
+    return Description(app.name, [_describe(route) for route in app.routes], {topic: app.topics.get(topic, {}) for topic in topics})
+
+
+def _describe(route: Route) -> RouteDescription:
+    payload = "any" if route.payload_type is Any else getattr(route.payload_type, "__name__", repr(route.payload_type))
+    pattern = route.pattern
+    return RouteDescription(pattern.topic, pattern.event, route.name, payload, route.key, route.retries, route.timeout)
+
+
+def _import(name: str, app_dir: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except RigError:
+        raise
+    except ModuleNotFoundError as exc:
+        if exc.name is not None and (name == exc.name or name.startswith(exc.name + ".")):
+            raise AppError(f"there is no module {name!r} in {Path(app_dir).resolve()}: check the name, or set --app-dir") from exc
+        raise AppError(f"module {name!r} imports {exc.name!r}, which is not installed") from exc
+    except Exception as exc:
+        raise AppError(f"module {name!r} cannot be imported: {_last_line(exc)}") from exc
+
+
+def _last_line(exc: Exception) -> str:
+    """Return type, message and place of a failure in the user's code, in one line."""
+    frames = traceback.extract_tb(exc.__traceback__)
+    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f"{type(exc).__name__}: {exc}{where}"
+
+
+def _apps_in(module: Any) -> str:
+    names = [name for name, value in vars(module).items() if isinstance(value, App)] if hasattr(module, "__dict__") else []
+    return f"did you mean {names[0]!r}?" if names else "write app = rig.App(…) in it"

@@ -1,0 +1,125 @@
+"""
+From the events ring to the lanes, and back to the commit.
+
+Poll a record, decode it in one call, give each lane its list; when the lists of the oldest record are all finished, commit
+it. At most READ_AHEAD records are open, so that work done out of order stays bounded and the ring keeps pushing back.
+"""
+
+import asyncio
+from collections import deque
+
+import structlog
+
+from rig.counters import Page
+from rig.errors import RemoteProtocolError
+from rig.records import Events, decode_events
+from rig.ring import READ_AHEAD, Consumer, Doorbell, InHand, Progress, Record, RingMemory
+from rig.worker.binding import Bindings
+from rig.worker.lane import GiveUp, Item, Lane, OpenRecord
+
+log = structlog.get_logger()
+
+
+class WorkerLoop:
+    """Keeps the lanes busy. All on the loop's thread."""
+
+    def __init__(
+        self, memory: RingMemory, bell: Doorbell, bindings: Bindings, lanes: list[Lane], *, page: Page, give_up: GiveUp
+    ) -> None:
+        self._bell, self._bindings, self._lanes, self._page, self._give_up = bell, bindings, lanes, page, give_up
+        self._consumer = Consumer(memory)
+        self._progress = Progress(memory)
+        self._open: deque[OpenRecord] = deque()
+        self._quarantined: dict[int, list[InHand]] = {}
+        self._idle = asyncio.Event()
+
+    def start(self) -> None:
+        """Take over what a predecessor left, then read whenever the doorbell rings."""
+        left = self._progress.take_over()
+        self._page.add("redelivered", len(left.in_hand))
+        for item in left.quarantined:
+            self._quarantined.setdefault(item.position, []).append(item)
+        asyncio.get_running_loop().add_reader(self._bell.fd, self._rung)
+        self._fill()
+
+    def stop(self) -> None:
+        """Listen no more."""
+        asyncio.get_running_loop().remove_reader(self._bell.fd)
+
+    async def wait_idle(self) -> None:
+        """Return when everything in the ring is handled and committed, even what no doorbell announced."""
+        self._fill()
+        while self._open or self._consumer.pending:
+            self._idle.clear()
+            await self._idle.wait()
+
+    def record_finished(self) -> None:
+        """Commit the oldest records as far as they are finished, and read on."""
+        while self._open and not self._open[0].unfinished:
+            record = self._open.popleft().record
+            self._consumer.commit(record)
+            self._progress.release(record.position)
+        self._fill()
+
+    def _rung(self) -> None:
+        self._bell.clear()
+        self._fill()
+
+    def _fill(self) -> None:
+        while len(self._open) < READ_AHEAD:
+            records = self._consumer.poll(READ_AHEAD - len(self._open))
+            if not records:
+                break
+            for record in records:
+                self._start(record)
+        if not self._open:
+            self._idle.set()
+
+    def _start(self, record: Record) -> None:
+        work = OpenRecord(record, self._progress.open(record.position))
+        self._open.append(work)
+        try:
+            lists = self._sort(decode_events(record.kind, record.payload))
+        except RemoteProtocolError as exc:
+            self._page.add("invalid", record.count)
+            log.error("a record of events was given up: it cannot be read", events=record.count, reason=str(exc))
+            lists = {}
+        for item in self._quarantined.pop(record.position, ()):
+            self._quarantine(lists, item)
+        work.unfinished = len(lists)
+        if not lists:
+            asyncio.get_running_loop().call_soon(self.record_finished)
+        for lane, items in lists.items():
+            self._lanes[lane].put(work, items)
+
+    def _sort(self, events: Events) -> dict[int, list[Item]]:
+        """
+        Return lane → its items.
+
+        The same record gives the same lists in every process, since the words of progress count on it: nothing here may
+        depend on anything but the record, the routes and the number of lanes.
+        """
+        names, numbers, payloads = events
+        table = self._bindings.of_names(names)
+        lists: dict[int, list[Item]] = {}
+        if table.simple:
+            calls = table.calls
+            adds = [lists.setdefault(lane, []).append for lane in table.lanes]
+            for number, payload in zip(numbers, payloads, strict=True):
+                adds[number]((calls[number], payload))
+            return {lane: items for lane, items in lists.items() if items}
+        for index, (number, payload) in enumerate(zip(numbers, payloads, strict=True)):
+            binding = table.bindings[number]
+            if binding is not None:
+                items = lists.setdefault(binding.lane_for(payload, index), [])
+                items.extend([(call, payload) for call in binding.calls])
+        return lists
+
+    def _quarantine(self, lists: dict[int, list[Item]], item: InHand) -> None:
+        """Make an event a dead letter first and mark it as finished then: a death between the two repeats the former."""
+        items = lists.get(item.lane, [])
+        if item.index < len(items):
+            call, payload = items[item.index]
+            self._page.add("quarantined")
+            self._give_up(call, payload, "it was in hand at two deaths of a worker, and is not tried a third time")
+        self._progress.finish(item)
