@@ -9,6 +9,7 @@ What a user writes: an `App` with handlers, and the `Event` that they get.
 Nothing here runs a handler: the worker does. A decorated function stays what it was, so that a test can call it.
 """
 
+import functools
 import inspect
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
+import msgspec.inspect
 
 from rig.errors import AppError, HandlerSignatureError
 from rig.routing import Pattern
@@ -144,7 +146,8 @@ class App:
                 or None where order does not matter.
             retries: How often an event is tried again after its handler raised; None takes `--retries`.
             backoff: Seconds, the ceiling of the wait before the first retry, doubled each time; None takes `--retry-backoff`.
-            timeout: Seconds that the handler may take before it is cancelled, which counts as failed.
+            timeout: Seconds that the handler may take before it is cancelled, which counts as failed. A plain function
+                cannot be cancelled: its event counts as failed, and its thread runs on.
 
         Raises:
             AppError: If a pattern or an option cannot be used.
@@ -153,9 +156,11 @@ class App:
         pattern = Pattern(topic, event)
         if key is not None and not _KEY.fullmatch(key):
             raise AppError(f"key={key!r}: write 'topic', a field such as 'payload.user_id', or None where order does not matter")
-        for name, value in (("retries", retries), ("backoff", backoff), ("timeout", timeout)):
-            if value is not None and value < 0:
-                raise AppError(f"{name}={value!r}: it cannot be negative")
+        if retries is not None and (not isinstance(retries, int) or retries < 0):
+            raise AppError(f"retries={retries!r}: write a whole number, 0 or more")
+        for name, value in (("backoff", backoff), ("timeout", timeout)):
+            if value is not None and (not isinstance(value, int | float) or not value >= 0):
+                raise AppError(f"{name}={value!r}: write seconds, 0 or more")
 
         def register(handler: HandlerType) -> HandlerType:
             payload_type = _payload_type(handler)
@@ -193,10 +198,10 @@ async def _no_lifespan(app: App) -> AsyncIterator[None]:
 def _payload_type(handler: Handler) -> Any:
     """Return T of the parameter's `Event[T]`, `Any` for a bare one, and insist on exactly one parameter."""
     parameter = _event_parameter(handler)
-    target = inspect.unwrap(handler)
+    target = _innermost(handler)
     try:
         hints = get_type_hints(target if inspect.isroutine(target) else type(target).__call__)
-    except (NameError, TypeError) as exc:
+    except Exception as exc:  # an annotation in quotes is evaluated, and may do anything
         raise HandlerSignatureError(f"{_where(handler)}: the annotation of its event cannot be resolved ({exc})") from exc
     annotation = hints.get(parameter, Any)
     if annotation in (Any, Event, inspect.Parameter.empty):
@@ -218,10 +223,13 @@ def _event_parameter(handler: Handler) -> str:
     if inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler):
         raise HandlerSignatureError(f"{_where(handler)} yields: a handler is a plain or an async function")
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = list(inspect.signature(handler).parameters.values())
+    try:
+        signature = inspect.signature(handler)
+    except (ValueError, TypeError) as exc:
+        raise HandlerSignatureError(f"{handler!r} does not say what it takes: put @app.on(…) above a def") from exc
+    parameters = list(signature.parameters.values())
     required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if not parameters or parameters[0].kind not in positional or required[1:] or any(p.kind is p.KEYWORD_ONLY for p in required):
-        signature = inspect.signature(handler)
         raise HandlerSignatureError(f"{_where(handler)} takes {signature}: a handler takes one event, as in (event: rig.Event)")
     return parameters[0].name
 
@@ -229,12 +237,26 @@ def _event_parameter(handler: Handler) -> str:
 def _check_decodable(handler: Handler, payload_type: Any) -> None:
     try:
         msgspec.json.Decoder(payload_type)
-    except TypeError as exc:
+        foreign = isinstance(msgspec.inspect.type_info(payload_type), msgspec.inspect.CustomType)
+    except Exception as exc:  # the annotations of the type's own fields are evaluated here
         raise HandlerSignatureError(f"{_where(handler)}: payloads cannot be decoded into {payload_type!r} ({exc})") from exc
+    if foreign:
+        raise HandlerSignatureError(
+            f"{_where(handler)}: payloads cannot be decoded into {payload_type!r}; "
+            "use a msgspec.Struct, a dataclass, a TypedDict, an attrs class or plain types"
+        )
+
+
+def _innermost(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function inside decorators and `functools.partial`: it has the annotations."""
+    target: Callable[..., Any] = inspect.unwrap(handler)
+    while isinstance(target, functools.partial):
+        target = inspect.unwrap(target.func)
+    return target
 
 
 def _where(handler: Callable[..., Any]) -> str:
-    function = inspect.unwrap(handler)
+    function = _innermost(handler)
     code = getattr(function, "__code__", None)
     name = getattr(handler, "__qualname__", repr(handler))
     return f"handler {name}" if code is None else f"handler {name} ({code.co_filename}:{code.co_firstlineno})"

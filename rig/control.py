@@ -11,11 +11,14 @@ from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
 
 import msgspec
+import structlog
 
 from rig.config import Settings
 
 LINE_LIMIT = 64 * 1024 * 1024
 """Bytes of one line: a specification names every route and join."""
+
+log = structlog.get_logger()
 
 
 class RingFds(msgspec.Struct, frozen=True):
@@ -158,12 +161,15 @@ class Control:
             self._writer.write(_encoder.encode(message) + b"\n")
 
     async def receive(self) -> Any:
-        """Return the next message, None at the end of the stream."""
-        try:
-            line = await self._reader.readline()
-        except ConnectionError:
-            return None
-        return self._decoder.decode(line) if line.endswith(b"\n") else None
+        """Return the next message, None at the end of the stream. A line that cannot be read is logged and skipped."""
+        while True:
+            try:
+                line = await self._reader.readline()
+                return self._decoder.decode(line) if line.endswith(b"\n") else None
+            except ConnectionError:
+                return None
+            except (ValueError, RecursionError) as exc:  # a line over the limit, or no message
+                log.error("a line of the control stream was skipped", reason=str(exc))
 
     async def messages(self) -> AsyncIterator[Any]:
         """Yield messages until the other end is gone."""

@@ -7,7 +7,7 @@ Counters, gauges and histograms in shared memory: one writer per page, any numbe
 A writer adds to a word in place (`page.words[i] += n`); a reader may see it a moment late, never torn. The page outlives
 its writer, so what a killed process had counted stays counted, and its successor goes on from there.
 
-Histograms are log-linear: eight buckets for each power of two of microseconds, so a quantile is right to 6 %.
+Histograms are log-linear: eight buckets for each power of two of microseconds, so a quantile is right to 6.25 %.
 """
 
 import mmap
@@ -120,7 +120,7 @@ def bucket_limits(index: int) -> tuple[int, int]:
 
 def quantile(buckets: Sequence[int], fraction: float) -> float | None:
     """
-    Return a quantile in seconds, interpolated within its bucket; None if nothing was counted.
+    Return a quantile in seconds, the middle of its bucket; None if nothing was counted.
 
     Args:
         buckets: Counts per bucket, summed over as many pages as wanted.
@@ -133,7 +133,7 @@ def quantile(buckets: Sequence[int], fraction: float) -> float | None:
     for index, count in enumerate(buckets):
         if count and seen + count >= rank:
             start, end = bucket_limits(index)
-            return (start + (end - start) * (rank - seen) / count) / 1e6
+            return (start + end) / 2e6
         seen += count
     return bucket_limits(len(buckets) - 1)[1] / 1e6
 

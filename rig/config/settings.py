@@ -97,8 +97,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ring_bytes: Annotated[
         int,
         Meta(ge=64 * _KIB, le=_GIB),
-        About("shared memory from the io process to each worker; a power of two", unit="bytes"),
-    ] = 8 * _MIB
+        About("size of each of the three rings between the io process and a worker; a power of two", unit="bytes"),
+    ] = 4 * _MIB
     status_interval: Annotated[SecondsOrZero, About("time between two status lines; 0 prints none", unit="s")] = 5.0
     mock_rate: Annotated[
         float,
@@ -129,7 +129,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_timeout: Annotated[Seconds, About("until a heartbeat without a sign of life counts as lost", CONNECT, unit="s")] = 5.0
     max_frame_bytes: Annotated[
         int, Meta(ge=_KIB, le=_GIB // 8), About("larger frames are dropped and counted", CONNECT, unit="bytes")
-    ] = _MIB
+    ] = 512 * _KIB
 
     event: Annotated[tuple[str, ...], About("only events whose name fits the glob; repeatable", LISTEN, metavar="GLOB")] = ()
     count: Annotated[Annotated[int, Meta(ge=1)] | None, About("end after so many events", LISTEN, metavar="N")] = None

@@ -27,11 +27,12 @@ _NAMES_KEPT = 512
 class Names:
     """The pairs of topic and event that the records to one worker refer to by number, kept while they are few."""
 
-    __slots__ = ("_encoded", "_names")
+    __slots__ = ("_all", "_names", "_one")
 
     def __init__(self) -> None:
         self._names: list[str] = []
-        self._encoded: bytes | None = None
+        self._all: bytes | None = None
+        self._one: dict[int, bytes] = {}
 
     def __len__(self) -> int:
         return len(self._names) // 2
@@ -40,16 +41,24 @@ class Names:
         """Give the slot a number."""
         slot.names, slot.number = self, len(self)
         self._names += (slot.topic, slot.event)
-        self._encoded = None
+        self._all = None
 
-    def encode(self) -> bytes:
-        """Return all pairs, encoded once for as long as none is added."""
-        if self._encoded is None:
-            self._encoded = encode_names(self._names)
-        return self._encoded
+    def encode(self, numbers: list[int]) -> tuple[bytes, list[int]]:
+        """
+        Return the names for a record of events with these numbers, encoded, and the numbers that the events have there.
 
-    def encode_some(self, numbers: Sequence[int]) -> tuple[bytes, list[int]]:
-        """Return only the pairs with these numbers, and the numbers that they have then."""
+        All pairs if the record is as long as they are many: the same bytes for as long as none is added. Else only its own.
+        """
+        if len(numbers) >= len(self):
+            if self._all is None:
+                self._all = encode_names(self._names)
+            return self._all, numbers
+        if len(numbers) == 1:
+            number = numbers[0]
+            one = self._one.get(number)
+            if one is None:
+                one = self._one[number] = encode_names(self._names[2 * number : 2 * number + 2])
+            return one, [0]
         order = {number: index for index, number in enumerate(dict.fromkeys(numbers))}
         names = [name for number in order for name in self._names[2 * number : 2 * number + 2]]
         return encode_names(names), [order[number] for number in numbers]
@@ -72,18 +81,16 @@ class Outlet:
 
     def publish(self, time_ns: int, *, binary: bool) -> int:
         """Make records of what was gathered, ring the doorbell, and return how many events are too large for the ring."""
-        if not self.numbers:
-            return 0
-        kind = Kind.EVENTS_BINARY if binary else Kind.EVENTS
-        too_large = self._add(self.numbers, self.payloads, kind, time_ns)
-        self.numbers, self.payloads = [], []
+        numbers, self.numbers = self.numbers, []
+        payloads, self.payloads = self.payloads, []
+        too_large = self._add(numbers, payloads, Kind.EVENTS_BINARY if binary else Kind.EVENTS, time_ns)
         if len(self.names) > _NAMES_KEPT:
             self.names = Names()
         self.flush()
         return too_large
 
     def flush(self) -> None:
-        """Put what waits into the ring, as far as there is room."""
+        """Put what waits into the ring, as far as there is room, and ring the doorbell."""
         waiting = self._waiting
         try:
             while waiting:
@@ -91,9 +98,8 @@ class Outlet:
                 self._producer.put(payload, kind=kind, count=count, time_ns=time_ns)
                 waiting.popleft()
         except RingFull:
-            return
-        finally:
-            self._bell.ring()
+            pass
+        self._bell.ring()
 
     @property
     def full(self) -> bool:
@@ -107,10 +113,8 @@ class Outlet:
 
     def _add(self, numbers: list[int], payloads: list[Any], kind: Kind, time_ns: int) -> int:
         """Queue events as records that fit the ring: cut them in halves while they do not."""
-        names = self.names
-        few = len(names) > len(numbers)
-        encoded, own = names.encode_some(numbers) if few else (names.encode(), numbers)
-        record = encode_events(encoded, own, payloads, binary=kind is Kind.EVENTS_BINARY)
+        names, own = self.names.encode(numbers)
+        record = encode_events(names, own, payloads, binary=kind is Kind.EVENTS_BINARY)
         if len(record) <= self._largest:
             self._waiting.append((record, len(numbers), kind, time_ns))
             return 0
@@ -144,15 +148,16 @@ class Dispatch:
         """
         self._router, self._outlets = router, outlets
         self._page, self._pause, self._resume = page, pause, resume
+        self._batches, self._received, self._routed = (page.index[name] for name in ("batches", "received", "routed"))
         self._paused = False
         self._draining = False
         self._drained = asyncio.Event()
 
     def dispatch(self, messages: Sequence[AnyMessage], *, binary: bool) -> None:
         """Publish a batch of events, all of one kind of frame."""
-        count = len(messages)
-        self._page.add("batches")
-        self._page.add("received", count)
+        words, count = self._page.words, len(messages)
+        words[self._batches] += 1
+        words[self._received] += count
         if self._draining:
             self._page.add("late", count)
             return
@@ -175,11 +180,16 @@ class Dispatch:
                 outlet.names.enter(slot)
             outlet.numbers.append(slot.number)
             outlet.payloads.append(message.payload)
-        too_large = sum([outlet.publish(now, binary=binary) for outlet in outlets])
-        self._page.add("unrouted", unrouted)
-        self._page.add("oversize", too_large)
-        self._page.add("routed", count - unrouted - too_large)
-        if not self._paused and any(outlet.full for outlet in self._outlets):
+        too_large, full = 0, False
+        for outlet in outlets:
+            if outlet.numbers:
+                too_large += outlet.publish(now, binary=binary)
+                full = full or outlet.full
+        words[self._routed] += count - unrouted - too_large
+        if unrouted or too_large:
+            self._page.add("unrouted", unrouted)
+            self._page.add("oversize", too_large)
+        if full and not self._paused:
             self._hold()
 
     async def drain(self) -> None:

@@ -62,6 +62,7 @@ class IoProcess:
         self._spec, self._control = spec, control
         page = self._page = Page(spec.counters, IO_COUNTERS, ())
         endpoint = _endpoint(spec)
+        endpoint.ssl_context()  # a file that holds no certificate is an error now, and not at each dial
         phoenix = Socket(
             random=random.random,
             vsn=settings.vsn,
@@ -87,6 +88,7 @@ class IoProcess:
 
     async def run(self) -> None:
         """Keep the connection until told to stop, or until the supervisor is gone."""
+        self._reporter.tell()
         for topic, payload in self._spec.joins.items():
             self._connection.join(topic, payload)
         self._connection.start()

@@ -11,17 +11,34 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
+import structlog
 
 from rig.counters import Page
 from rig.errors import RingFull
+from rig.log import Throttle
 from rig.phoenix import Push, events
 from rig.records import Kind, Outcome, PushRequest, PushResult, decode_requests, encode_reset, encode_results
-from rig.ring import Consumer, Doorbell, Producer, RingMemory
+from rig.ring import Consumer, Doorbell, Producer, Record, RingMemory
 
 _LOOK_AGAIN = 0.001
 """Seconds after which a full ring is looked at again."""
 
+_REPORT_INTERVAL = 5.0
+"""Seconds between two lines about the same fault."""
+
 PushEvent = events.ReplyReceived | events.PushTimedOut | events.PushInterrupted | events.PushRejected
+
+log = structlog.get_logger()
+
+
+class _Unanswered(Push):
+    """A push whose result nobody awaits; it knows its relay, which would else have to keep it for ever."""
+
+    __slots__ = ("relay",)
+
+    def __init__(self, relay: "Relay", topic: str, event: str, payload: Any, timeout: float) -> None:
+        super().__init__(topic, event, payload, timeout, wants_reply=False)
+        self.relay = relay
 
 
 class Relay:
@@ -53,6 +70,7 @@ class Relay:
         self._results: list[PushResult] = []
         self._waiting: deque[tuple[bytes, Kind, int]] = deque()
         self._looking: asyncio.TimerHandle | None = None
+        self._throttle = Throttle(_REPORT_INTERVAL)
 
     def start(self) -> None:
         """Tell the worker that we are new, then take pushes whenever the doorbell rings."""
@@ -62,19 +80,24 @@ class Relay:
         self._rung()
 
     def stop(self) -> None:
-        """Take no more."""
+        """Send what the worker has pushed so far, and take no more."""
+        self._rung()
         self._loop.remove_reader(self._pushes_bell.fd)
+        if self._looking is not None:
+            self._looking.cancel()
 
     def owns(self, push: Push) -> bool:
         """Return True if the push came from this worker."""
-        return push in self._requests
+        return push in self._requests or (isinstance(push, _Unanswered) and push.relay is self)
 
     def resolve(self, event: PushEvent) -> None:
-        """Note the result of a push; `flush` sends it."""
-        request = self._requests.pop(event.push)
-        result = self._result(request.id, event)
-        if request.reply:
+        """Note the result of a push; `flush` sends it. One that nobody waits for can only have failed: the log says so."""
+        request = self._requests.pop(event.push, None)
+        result = self._result(request.id if request else 0, event)
+        if request is not None:
             self._results.append(result)
+        else:
+            self._lost(event.push, result)
 
     def flush(self) -> None:
         """Publish the results noted so far."""
@@ -93,14 +116,23 @@ class Relay:
         while records := self._consumer.poll():
             for record in records:
                 self._consumer.commit(record)
-                pushes = [self._push(request) for request in decode_requests(record.payload)]
-                self._send(pushes)
+                self._take(record)
+
+    def _take(self, record: Record) -> None:
+        try:
+            requests = decode_requests(record.payload)
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+            self._page.add("pushes_failed", record.count)
+            log.error("a record of pushes was given up: it cannot be read", pushes=record.count, reason=str(exc))
+            return
+        self._send([self._push(request) for request in requests])
 
     def _push(self, request: PushRequest) -> Push:
         payload: Any = request.payload if request.binary else msgspec.Raw(request.payload)
-        push = Push(request.topic, request.event, payload, request.timeout, request.reply)
-        if request.reply:
-            self._requests[push] = request
+        if not request.reply:
+            return _Unanswered(self, request.topic, request.event, payload, request.timeout)
+        push = Push(request.topic, request.event, payload, request.timeout)
+        self._requests[push] = request
         return push
 
     def _result(self, identity: int, event: PushEvent) -> PushResult:
@@ -129,14 +161,21 @@ class Relay:
         half = len(results) // 2
         return self._records(results[:half]) + self._records(results[half:])
 
+    def _lost(self, push: Push, result: PushResult) -> None:
+        reason = result.text or "its channel was not joined in time"
+        suppressed = self._throttle.allow((push.topic, push.event, result.outcome), self._loop.time())
+        if suppressed is not None:
+            log.warning("push not sent", topic=push.topic, event_name=push.event, reason=reason, suppressed=suppressed)
+
     def _put(self) -> None:
-        self._looking = None
+        if self._looking is not None:  # one timer at a time, however often results are flushed meanwhile
+            self._looking.cancel()
+            self._looking = None
         try:
             while self._waiting:
                 payload, kind, count = self._waiting[0]
                 self._producer.put(payload, kind=kind, count=count)
                 self._waiting.popleft()
         except RingFull:
-            if self._looking is None:
-                self._looking = self._loop.call_later(_LOOK_AGAIN, self._put)
+            self._looking = self._loop.call_later(_LOOK_AGAIN, self._put)
         self._replies_bell.ring()

@@ -53,7 +53,7 @@ class Reporter:
                 self._rejected(event)
             case events.MessagesDropped(count=count, topic=topic):
                 self._page.add("dropped", count)
-                self._now_and_then("message dropped: its topic is not joined", topic, topic=topic)
+                self._now_and_then("message dropped: its topic is not joined", "", topic=topic)
             case events.ConnectDue() | events.SocketOpened() | events.SocketClosed():
                 self._report_socket(event)
             case _:
@@ -89,7 +89,10 @@ class Reporter:
                 self._not_joined(topic, "the join was not answered", retry_in=round(delay, 2))
             case events.ChannelErrored(topic=topic, payload=payload, delay=delay):
                 self._not_joined(topic, "the channel crashed on the server", payload=payload, retry_in=round(delay, 2))
-            case events.ChannelClosed(topic=topic, left=False, delay=delay):
+            case events.ChannelClosed(topic=topic, left=True):
+                self._joined.discard(topic)
+                self.tell()
+            case events.ChannelClosed(topic=topic, delay=delay):
                 self._not_joined(topic, "the server closed the channel", retry_in=delay and round(delay, 2))
 
     def _change(self, state: str, reason: str) -> None:
@@ -130,9 +133,10 @@ class Reporter:
         self.tell()
 
     def _rejected(self, event: events.FramesRejected) -> None:
-        self._page.add("malformed" if event.sample else "oversize", event.count)
-        sample = event.sample.decode(errors="replace")
-        self._now_and_then("frame dropped", event.reason[:80], reason=event.reason, sample=sample)
+        kind = "malformed" if event.sample else "oversize"
+        self._page.add(kind, event.count)
+        # Not by its reason: that names positions, of which a peer can make up any number.
+        self._now_and_then("frame dropped", kind, reason=event.reason, sample=event.sample.decode(errors="replace"))
 
     def _now_and_then(self, message: str, what: str, **fields: object) -> None:
         suppressed = self._throttle.allow((message, what), time.monotonic())

@@ -5,36 +5,33 @@ What the core tells its shell: facts, in the past tense, in the order in which t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
+
+import msgspec
 
 from rig.backoff import Cause
 from rig.phoenix.message import AnyMessage
 from rig.phoenix.push import Push
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectDue:
+class ConnectDue(msgspec.Struct, frozen=True, gc=False):
     """It is time to dial. `attempt` counts from 0 since the connection was last well."""
 
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class CloseDue:
+class CloseDue(msgspec.Struct, frozen=True, gc=False):
     """The transport must be closed with this code: its heartbeat is lost, or the owner wants to leave."""
 
     code: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class SocketOpened:
+class SocketOpened(msgspec.Struct, frozen=True, gc=False):
     """The transport is open; joins and buffered pushes are on their way."""
 
 
-@dataclass(frozen=True, slots=True)
-class SocketClosed:
+class SocketClosed(msgspec.Struct, frozen=True, gc=False):
     """
     There is no connection, or none came about.
 
@@ -51,8 +48,7 @@ class SocketClosed:
     delay: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Joined:
+class Joined(msgspec.Struct, frozen=True, gc=False):
     """The server accepted a join. `rejoined` if the channel had been joined before."""
 
     topic: str
@@ -60,8 +56,7 @@ class Joined:
     rejoined: bool
 
 
-@dataclass(frozen=True, slots=True)
-class JoinRejected:
+class JoinRejected(msgspec.Struct, frozen=True, gc=False):
     """The server refused a join, or its payload could not be made; it is tried again after `delay` seconds."""
 
     topic: str
@@ -69,16 +64,14 @@ class JoinRejected:
     delay: float
 
 
-@dataclass(frozen=True, slots=True)
-class JoinTimedOut:
+class JoinTimedOut(msgspec.Struct, frozen=True, gc=False):
     """The server did not answer a join; it is tried again after `delay` seconds."""
 
     topic: str
     delay: float
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelErrored:
+class ChannelErrored(msgspec.Struct, frozen=True, gc=False):
     """The channel crashed on the server; it is joined again after `delay` seconds."""
 
     topic: str
@@ -86,8 +79,7 @@ class ChannelErrored:
     delay: float
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelClosed:
+class ChannelClosed(msgspec.Struct, frozen=True, gc=False):
     """The channel is closed. `left` if we asked; else the server stopped it, and `delay` says when it is joined again, if it is."""
 
     topic: str
@@ -95,8 +87,7 @@ class ChannelClosed:
     delay: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class MessagesReceived:
+class MessagesReceived(msgspec.Struct, frozen=True, gc=False):
     """Events of joined channels: message `i` came as frame `i`. `binary` says which kind of frame."""
 
     messages: Sequence[AnyMessage]
@@ -104,8 +95,7 @@ class MessagesReceived:
     binary: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyReceived:
+class ReplyReceived(msgspec.Struct, frozen=True, gc=False):
     """The answer to a push: any status, any response."""
 
     push: Push
@@ -113,45 +103,39 @@ class ReplyReceived:
     response: Any
 
 
-@dataclass(frozen=True, slots=True)
-class PushRejected:
+class PushRejected(msgspec.Struct, frozen=True, gc=False):
     """The push cannot be sent: its topic was never joined, or its payload does not fit the serializer."""
 
     push: Push
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class PushTimedOut:
+class PushTimedOut(msgspec.Struct, frozen=True, gc=False):
     """No answer came in time. `push.ref` is None if it was never sent, since the channel was not joined."""
 
     push: Push
 
 
-@dataclass(frozen=True, slots=True)
-class PushInterrupted:
+class PushInterrupted(msgspec.Struct, frozen=True, gc=False):
     """The connection or the channel ended between the push and its answer: whether the server acted is unknown."""
 
     push: Push
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class HeartbeatReplied:
+class HeartbeatReplied(msgspec.Struct, frozen=True, gc=False):
     """The server answered a heartbeat after `rtt` seconds."""
 
     rtt: float
 
 
-@dataclass(frozen=True, slots=True)
-class HeartbeatMissed:
+class HeartbeatMissed(msgspec.Struct, frozen=True, gc=False):
     """Neither the reply nor anything else came in time; `missed` beats in a row."""
 
     missed: int
 
 
-@dataclass(frozen=True, slots=True)
-class FramesRejected:
+class FramesRejected(msgspec.Struct, frozen=True, gc=False):
     """Frames that no Phoenix server would send, dropped. `sample` is the beginning of the first."""
 
     count: int
@@ -159,8 +143,7 @@ class FramesRejected:
     sample: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class MessagesDropped:
+class MessagesDropped(msgspec.Struct, frozen=True, gc=False):
     """Messages for a topic that is not joined, or from an earlier life of its channel."""
 
     count: int

@@ -204,8 +204,9 @@ class Socket:
     # Steps of the above.
 
     def _take(self, received: Received, now: float) -> Received:
-        if any(isinstance(event, events.Joined) for event in received):
-            self._link.going_well(now)
+        for event in received:
+            if isinstance(event, events.Joined):
+                self._link.going_well(now)
         return received
 
     def _lost(self, cause: Cause, code: int | None, reason: str, now: float, retry_after: float | None) -> Received:

@@ -85,8 +85,10 @@ class Doorbell:
         Raises:
             OSError: If the doorbell is closed.
         """
-        with contextlib.suppress(BlockingIOError, BrokenPipeError):  # it rings already; or there is nobody to wake
+        try:
             os.write(self._write_fd, self._token)
+        except (BlockingIOError, BrokenPipeError):
+            return  # it rings already; or there is nobody to wake
 
     def clear(self) -> int:
         """
@@ -96,9 +98,10 @@ class Doorbell:
             OSError: If the doorbell is closed.
         """
         if not self._is_pipe:
-            with contextlib.suppress(BlockingIOError):
-                return int.from_bytes(os.read(self.fd, 8), sys.byteorder)
-            return 0
+            try:
+                return os.eventfd_read(self.fd)
+            except BlockingIOError:
+                return 0
         rung = 0
         with contextlib.suppress(BlockingIOError):
             while chunk := os.read(self.fd, _CHUNK):

@@ -68,6 +68,8 @@ def load_app(target: str, *, app_dir: str = ".", factory: bool = False) -> App:
         except AttributeError:
             raise AppError(f"module {module_name!r} has no {attribute!r}: {_apps_in(found)}") from None
     if factory:
+        if not callable(found):
+            raise AppError(f"{target} is a {type(found).__name__}, not a function that returns an app: leave out --factory")
         try:
             found = found()
         except RigError:
@@ -85,13 +87,22 @@ def describe(target: str, app_dir: str = ".", factory: bool = False) -> Descript
     Import an application and return what is in it.
 
     Raises:
-        AppError: If it cannot be loaded, has no handler and no topic, or has nothing to join for one.
+        AppError: If it cannot be loaded, has no handler and no topic, has nothing to join for one, or a join payload is no
+            JSON.
     """
     app = load_app(target, app_dir=app_dir, factory=factory)
     if not app.routes and not app.topics:
         raise AppError(f"{target} has neither handlers nor topics: add @app.on(topic, event) above a function")
     topics = joined_topics(app.topics, list(app.patterns))
-    return Description(app.name, [_describe(route) for route in app.routes], {topic: app.topics.get(topic, {}) for topic in topics})
+    joins = {topic: _plain(topic, app.topics.get(topic, {})) for topic in topics}
+    return Description(app.name, [_describe(route) for route in app.routes], joins)
+
+
+def _plain(topic: str, payload: Any) -> Any:
+    try:
+        return msgspec.json.decode(msgspec.json.encode(payload))
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise AppError(f"the join payload of {topic!r} cannot be written as JSON ({exc}): use plain objects or structs") from exc
 
 
 def _describe(route: Route) -> RouteDescription:
@@ -108,6 +119,8 @@ def _import(name: str, app_dir: str) -> Any:
     except ModuleNotFoundError as exc:
         if exc.name is not None and (name == exc.name or name.startswith(exc.name + ".")):
             raise AppError(f"there is no module {name!r} in {Path(app_dir).resolve()}: check the name, or set --app-dir") from exc
+        if exc.name is None:
+            raise AppError(f"module {name!r} cannot be imported: {_last_line(exc)}") from exc
         raise AppError(f"module {name!r} imports {exc.name!r}, which is not installed") from exc
     except Exception as exc:
         raise AppError(f"module {name!r} cannot be imported: {_last_line(exc)}") from exc
@@ -115,6 +128,8 @@ def _import(name: str, app_dir: str) -> Any:
 
 def _last_line(exc: Exception) -> str:
     """Return type, message and place of a failure in the user's code, in one line."""
+    if isinstance(exc, SyntaxError):
+        return f"{type(exc).__name__}: {exc.msg} ({exc.filename}:{exc.lineno})"
     frames = traceback.extract_tb(exc.__traceback__)
     where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     return f"{type(exc).__name__}: {exc}{where}"

@@ -72,7 +72,6 @@ class Lane:
         self._give_up, self._finished = give_up, finished
         self._lists: deque[tuple[OpenRecord, list[Item]]] = deque()
         self._waiter: asyncio.Future[None] | None = None
-        self._handled = page.index["handled"]
         self._latency, self._duration = page.histograms["latency"], page.histograms["duration"]
 
     def put(self, work: OpenRecord, items: list[Item]) -> None:
@@ -113,7 +112,6 @@ class Lane:
                     await self._retry(call, raw, event, exc)
             count = len(some)
             done += count
-            counters[self._handled] += count
             counters[self._latency + bucket(started - received_ns)] += count
             counters[self._duration + bucket((time.monotonic_ns() - started) // count)] += count
         words[index] = 2 * total

@@ -32,6 +32,7 @@ class WorkerLoop:
         self._open: deque[OpenRecord] = deque()
         self._quarantined: dict[int, list[InHand]] = {}
         self._idle = asyncio.Event()
+        self._filling: asyncio.Handle | None = None
 
     def start(self) -> None:
         """Take over what a predecessor left, then read whenever the doorbell rings."""
@@ -45,6 +46,9 @@ class WorkerLoop:
     def stop(self) -> None:
         """Listen no more."""
         asyncio.get_running_loop().remove_reader(self._bell.fd)
+        if self._filling is not None:
+            self._filling.cancel()
+            self._filling = None
 
     async def wait_idle(self) -> None:
         """Return when everything in the ring is handled and committed, even what no doorbell announced."""
@@ -59,19 +63,24 @@ class WorkerLoop:
             record = self._open.popleft().record
             self._consumer.commit(record)
             self._progress.release(record.position)
-        self._fill()
+            self._page.add("handled", record.count)
+        if self._filling is None:  # not at once: lanes whose handlers never wait would keep the loop from its other work
+            self._filling = asyncio.get_running_loop().call_soon(self._fill)
 
     def _rung(self) -> None:
         self._bell.clear()
         self._fill()
 
     def _fill(self) -> None:
-        while len(self._open) < READ_AHEAD:
-            records = self._consumer.poll(READ_AHEAD - len(self._open))
-            if not records:
-                break
+        if self._filling is not None:
+            self._filling.cancel()
+            self._filling = None
+        while (room := READ_AHEAD - len(self._open)) > 0:
+            records = self._consumer.poll(room)
             for record in records:
                 self._start(record)
+            if len(records) < room:
+                break
         if not self._open:
             self._idle.set()
 

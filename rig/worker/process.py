@@ -20,7 +20,7 @@ from rig import log as rig_log
 from rig.app import App
 from rig.control import Control, DeadLetter, Described, DescribeSpec, Drain, Failed, Ready, RingFds, WorkerSpec
 from rig.counters import WORKER_COUNTERS, WORKER_HISTOGRAMS, Page
-from rig.errors import RigError
+from rig.errors import AppError, RigError
 from rig.ring import Doorbell, RingMemory
 from rig.worker.binding import Bindings, Call
 from rig.worker.context import WorkerContext
@@ -69,13 +69,15 @@ class Worker:
         Handle events until the supervisor says `Drain` or is gone.
 
         Raises:
-            AppError: If the application cannot be loaded.
+            AppError: If the application cannot be loaded, or its lifespan cannot be entered.
         """
         settings, rings = self._settings, self._spec.rings
         app = load_app(settings.target, app_dir=settings.app_dir, factory=settings.factory)
         async with AsyncExitStack() as stack:
-            executor = stack.enter_context(ThreadPoolExecutor(settings.concurrency, thread_name_prefix="handler"))
-            await stack.enter_async_context(app.lifespan(app))
+            executor = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="handler")
+            # A thread whose handler has timed out may run on: nobody waits for it.
+            stack.callback(executor.shutdown, wait=False, cancel_futures=True)
+            await _enter(stack, app, settings.target)
             context = WorkerContext(_attach(rings.pushes), _attach(rings.replies), page=self._page, timeout=settings.push_timeout)
             lanes = self._make_lanes(context)
             loop = self._loop = WorkerLoop(
@@ -128,9 +130,19 @@ class Worker:
     def _give_up(self, call: Call, raw: Any, reason: str) -> None:
         """Make an event a dead letter: the supervisor keeps it, and the log says so once a while."""
         self._control.send(DeadLetter(self._spec.index, call.topic, call.event, call.route.name, reason, bytes(raw)))
-        suppressed = self._throttle.allow((call.route.name, reason[:80]), asyncio.get_running_loop().time())
+        # By what is before the first colon: what follows is text of the handler's, or of the peer's.
+        suppressed = self._throttle.allow((call.route.name, reason.partition(":")[0]), asyncio.get_running_loop().time())
         if suppressed is not None:
             log.error("event given up", topic=call.topic, event_name=call.event, reason=reason, suppressed=suppressed)
+
+
+async def _enter(stack: AsyncExitStack, app: App, target: str) -> None:
+    try:
+        await stack.enter_async_context(app.lifespan(app))
+    except RigError:
+        raise
+    except Exception as exc:
+        raise AppError(f"the lifespan of {target} failed: {type(exc).__name__}: {exc}") from exc
 
 
 def _attach(fds: RingFds) -> tuple[RingMemory, Doorbell]:

@@ -1,0 +1,110 @@
+"""Which worker takes an event."""
+
+from collections import Counter
+
+import msgspec
+import pytest
+
+from rig.control import RouteSpec
+from rig.io import router as router_module
+from rig.io.router import BY_EVENT, UNROUTED, Router, SlotByEvent
+from rig.routing import shard
+
+TICK = RouteSpec("room:*", "tick", "topic")
+
+
+def test_topic_has_one_worker_for_ever() -> None:
+    """All events of a topic go to the worker that its name gives, in every io process."""
+    router = Router([TICK, RouteSpec("room:*", "t*", "topic")], 3)
+
+    for number in range(50):
+        topic = f"room:{number}"
+        slots = [router.find(topic, event) for event in ("tick", "tock")]
+        assert [slot.worker for slot in slots] == [shard(topic.encode(), 3)] * 2
+        assert [(slot.topic, slot.event) for slot in slots] == [(topic, "tick"), (topic, "tock")]
+
+
+def test_topics_are_spread_over_the_workers() -> None:
+    """No worker gets nothing, and none gets nearly everything."""
+    router = Router([TICK], 4)
+    workers = Counter(router.find(f"room:{number}", "tick").worker for number in range(400))
+
+    assert set(workers) == {0, 1, 2, 3}
+    assert max(workers.values()) < 200
+
+
+@pytest.mark.parametrize(("topic", "event"), [("room:1", "tock"), ("lobby", "tick"), ("", "")])
+def test_event_without_a_handler_goes_nowhere(topic: str, event: str) -> None:
+    """What no route wants is unrouted."""
+    assert Router([TICK], 2).find(topic, event).worker == UNROUTED
+
+
+def test_slot_is_remembered() -> None:
+    """The patterns are matched once for each (topic, event)."""
+    router = Router([TICK], 2)
+    slot = router.find("room:1", "tick")
+
+    assert router.memo["room:1"]["tick"] is slot
+
+
+def test_memory_of_names_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that makes up names costs no more memory than the limit; the dict stays the one that others hold."""
+    monkeypatch.setattr(router_module, "MEMO_LIMIT", 100)
+    router = Router([TICK], 2)
+    memo = router.memo
+    for number in range(1_000):
+        router.find(f"room:{number % 7}", f"made up {number}")
+        assert router.find(f"room:{number}", "tick").worker >= 0
+        assert sum(map(len, memo.values())) <= 100
+
+    assert router.memo is memo
+
+
+def test_field_of_the_payload_chooses_the_worker() -> None:
+    """Events with the same field go to the same worker, whatever their topic; without the field, the topic decides."""
+    router = Router([RouteSpec("room:*", "tick", "payload.user.id")], 3)
+    slots = [router.find(topic, "tick") for topic in ("room:1", "room:2")]
+    for user in range(20):
+        payload = msgspec.Raw(b'{"user":{"id":%d}}' % user)
+        chosen = []
+        for slot in slots:
+            assert isinstance(slot, SlotByEvent)
+            assert slot.worker == BY_EVENT
+            chosen.append(slot.choose(payload))
+        assert [slot.worker for slot in chosen] == [shard(b"%d" % user, 3)] * 2
+        assert [slot.topic for slot in chosen] == ["room:1", "room:2"]
+    for slot in slots:
+        assert isinstance(slot, SlotByEvent)
+        for payload_without in (msgspec.Raw(b"{}"), b"\x00"):
+            assert slot.choose(payload_without).worker == shard(slot.topic.encode(), 3)
+
+
+def test_same_worker_is_the_same_slot() -> None:
+    """The slots of an event that has several workers are kept, so that their names are numbered once."""
+    slot = Router([RouteSpec("room:*", "tick", "payload.id")], 2).find("room:1", "tick")
+    assert isinstance(slot, SlotByEvent)
+
+    assert slot.choose(msgspec.Raw(b'{"id":1}')) is slot.choose(msgspec.Raw(b'{"id":1}'))
+
+
+def test_events_without_order_take_turns() -> None:
+    """With `key=None` every worker gets the same share."""
+    slot = Router([RouteSpec("room:*", "tick", None)], 3).find("room:1", "tick")
+    assert isinstance(slot, SlotByEvent)
+
+    assert Counter(slot.choose(msgspec.Raw(b"{}")).worker for _ in range(30)) == {0: 10, 1: 10, 2: 10}
+
+
+def test_first_route_that_matches_gives_the_key() -> None:
+    """As in the worker, the order of declaration decides."""
+    topic_first = Router([TICK, RouteSpec("room:*", "*", None)], 2)
+    none_first = Router([RouteSpec("room:*", "*", None), TICK], 2)
+
+    assert topic_first.find("room:1", "tick").worker >= 0
+    assert none_first.find("room:1", "tick").worker == BY_EVENT
+
+
+@pytest.mark.parametrize("key", ["topic", "payload.id", None])
+def test_one_worker_takes_everything(key: str | None) -> None:
+    """Where there is no choice, no payload is read."""
+    assert Router([RouteSpec("room:*", "tick", key)], 1).find("room:1", "tick").worker == 0
