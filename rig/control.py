@@ -160,6 +160,11 @@ class Control:
         if not self._writer.is_closing():
             self._writer.write(_encoder.encode(message) + b"\n")
 
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes that wait for the other end to read."""
+        return self._writer.transport.get_write_buffer_size()
+
     async def receive(self) -> Any:
         """Return the next message, None at the end of the stream. A line that cannot be read is logged and skipped."""
         while True:

@@ -83,7 +83,14 @@ class IoProcess:
             resume=connection.resume_reading,
         )
         self._relays = [
-            Relay(_attach(worker.pushes), _attach(worker.replies), page=page, send=connection.push) for worker in spec.workers
+            Relay(
+                _attach(worker.pushes),
+                _attach(worker.replies),
+                page=page,
+                send=connection.push,
+                unsent_bytes=lambda: connection.write_buffer_bytes,
+            )
+            for worker in spec.workers
         ]
 
     async def run(self) -> None:

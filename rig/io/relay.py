@@ -23,6 +23,10 @@ from rig.ring import Consumer, Doorbell, Producer, Record, RingMemory
 _LOOK_AGAIN = 0.001
 """Seconds after which a full ring is looked at again."""
 
+_MOST_IN_HAND = 10_000
+"""Pushes of one worker that wait for their results, or for the join, before the others wait in the ring."""
+_MOST_UNSENT_BYTES = 4 * 1024 * 1024
+"""Bytes that the server has not taken, likewise."""
 _REPORT_INTERVAL = 5.0
 """Seconds between two lines about the same fault."""
 
@@ -51,6 +55,7 @@ class Relay:
         *,
         page: Page,
         send: Callable[[Sequence[Push]], None],
+        unsent_bytes: Callable[[], int],
     ) -> None:
         """
         Take two rings.
@@ -60,16 +65,18 @@ class Relay:
             replies: Where results go, and the worker's doorbell.
             page: The io process's counters.
             send: Hands pushes to the connection.
+            unsent_bytes: What the connection has not written yet.
         """
         (pushes_memory, self._pushes_bell), (replies_memory, self._replies_bell) = pushes, replies
         self._consumer, self._producer = Consumer(pushes_memory), Producer(replies_memory)
         self._largest = replies_memory.max_payload
-        self._page, self._send = page, send
+        self._page, self._send, self._unsent_bytes = page, send, unsent_bytes
         self._loop = asyncio.get_running_loop()
         self._requests: dict[Push, PushRequest] = {}
         self._results: list[PushResult] = []
         self._waiting: deque[tuple[bytes, Kind, int]] = deque()
         self._looking: asyncio.TimerHandle | None = None
+        self._reading: asyncio.TimerHandle | None = None
         self._throttle = Throttle(_REPORT_INTERVAL)
 
     def start(self) -> None:
@@ -81,10 +88,11 @@ class Relay:
 
     def stop(self) -> None:
         """Send what the worker has pushed so far, and take no more."""
-        self._rung()
         self._loop.remove_reader(self._pushes_bell.fd)
-        if self._looking is not None:
-            self._looking.cancel()
+        self._read()
+        for timer in (self._looking, self._reading):
+            if timer is not None:
+                timer.cancel()
 
     def owns(self, push: Push) -> bool:
         """Return True if the push came from this worker."""
@@ -113,10 +121,20 @@ class Relay:
 
     def _rung(self) -> None:
         self._pushes_bell.clear()
-        while records := self._consumer.poll():
-            for record in records:
-                self._consumer.commit(record)
-                self._take(record)
+        if self._reading is None:
+            self._read()
+
+    def _read(self) -> None:
+        """Take records one by one, while the server takes what is sent; else look again in a moment, so that the ring fills."""
+        self._reading = None
+        while records := self._consumer.poll(0 if self._congested() else 1):
+            self._consumer.commit(records[0])
+            self._take(records[0])
+        if self._consumer.pending:
+            self._reading = self._loop.call_later(_LOOK_AGAIN, self._read)
+
+    def _congested(self) -> bool:
+        return len(self._requests) >= _MOST_IN_HAND or self._unsent_bytes() > _MOST_UNSENT_BYTES
 
     def _take(self, record: Record) -> None:
         try:

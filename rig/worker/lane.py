@@ -72,6 +72,7 @@ class Lane:
         self._give_up, self._finished = give_up, finished
         self._lists: deque[tuple[OpenRecord, list[Item]]] = deque()
         self._waiter: asyncio.Future[None] | None = None
+        self._stopped = False
         self._latency, self._duration = page.histograms["latency"], page.histograms["duration"]
 
     def put(self, work: OpenRecord, items: list[Item]) -> None:
@@ -80,14 +81,21 @@ class Lane:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def stop(self) -> None:
+        """Let the next cancellation of the task end it."""
+        self._stopped = True
+
     async def run(self) -> None:
-        """Handle lists for ever."""
+        """Handle lists until stopped and cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             while self._lists:
                 await self._handle_list(*self._lists.popleft())
             self._waiter = loop.create_future()
-            await self._waiter
+            try:
+                await self._waiter
+            except asyncio.CancelledError as exc:
+                self._leave_if_stopped(exc)
 
     async def _handle_list(self, work: OpenRecord, items: list[Item]) -> None:
         words, index, counters = work.words, self._index, self._page.words
@@ -131,7 +139,7 @@ class Lane:
         retries = self._retries if route.retries is None else route.retries
         base = self._backoff if route.backoff is None else route.backoff
         for attempt in range(retries):
-            self._leave_if_cancelled(exc)
+            self._leave_if_stopped(exc)
             self._page.add("retried")
             await asyncio.sleep(full_jitter(attempt, random.random, base=base))
             try:
@@ -140,17 +148,20 @@ class Lane:
                 exc = again
             else:
                 return
-        self._leave_if_cancelled(exc)
+        self._leave_if_stopped(exc)
         self._page.add("failed")
         attempts = f"{retries + 1} attempts" if retries else "1 attempt"
         self._give_up(call, raw, f"{route.name} failed after {attempts}: {_text(exc)}")
 
-    @staticmethod
-    def _leave_if_cancelled(exc: BaseException) -> None:
-        """Let the cancellation of the lane through; a handler that raises `CancelledError` of its own has failed."""
+    def _leave_if_stopped(self, exc: BaseException) -> None:
+        """Let the end of the lane through. A handler that raises `CancelledError`, or cancels its task, has failed."""
         task = asyncio.current_task()
-        if isinstance(exc, asyncio.CancelledError) and task is not None and task.cancelling():
+        if not isinstance(exc, asyncio.CancelledError) or task is None:
+            return
+        if self._stopped:
             raise exc
+        while task.cancelling():
+            task.uncancel()
 
 
 def _text(exc: BaseException) -> str:

@@ -29,6 +29,8 @@ from rig.worker.lane import Lane
 from rig.worker.loop import WorkerLoop
 
 _REPORT_INTERVAL = 5.0
+_DEAD_LETTERS_BACKLOG = 4 * 1024 * 1024
+"""Bytes on their way to the supervisor beyond which a dead letter is only counted and logged."""
 _GC_THRESHOLD = 200_000
 
 log = structlog.get_logger()
@@ -93,7 +95,9 @@ class Worker:
             await self._obey(loop, context)
             loop.stop()
             context.stop()
-            for task in tasks:
+            for lane, task in zip(lanes, tasks, strict=True):
+                lane.stop()
+                task.remove_done_callback(_fail_loudly)
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -128,8 +132,10 @@ class Worker:
             self._loop.record_finished()
 
     def _give_up(self, call: Call, raw: Any, reason: str) -> None:
-        """Make an event a dead letter: the supervisor keeps it, and the log says so once a while."""
-        self._control.send(DeadLetter(self._spec.index, call.topic, call.event, call.route.name, reason, bytes(raw)))
+        """Make an event a dead letter: the supervisor keeps it, unless too many come, and the log says so once a while."""
+        if self._control.backlog_bytes < _DEAD_LETTERS_BACKLOG:
+            letter = DeadLetter(self._spec.index, call.topic, call.event, call.route.name, reason, bytes(raw))
+            self._control.send(letter)
         # By what is before the first colon: what follows is text of the handler's, or of the peer's.
         suppressed = self._throttle.allow((call.route.name, reason.partition(":")[0]), asyncio.get_running_loop().time())
         if suppressed is not None:
@@ -158,6 +164,6 @@ def _settle_garbage_collector() -> None:
 
 def _fail_loudly(task: "asyncio.Task[None]") -> None:
     """End the process if a lane ends: the supervisor starts a successor, which redelivers what was in hand."""
-    if not task.cancelled() and (exc := task.exception()) is not None:
-        log.critical("a lane ended, so the worker does", error=repr(exc))
-        raise SystemExit(70)
+    error = "it was cancelled" if task.cancelled() else repr(task.exception())
+    log.critical("a lane ended, so the worker does", error=error)
+    raise SystemExit(70)

@@ -30,6 +30,7 @@ class Line:
         self.sent: list[Push] = []
         self.committed: list[int] = []
         self.arrived = asyncio.Event()
+        self.unsent = 0
 
     def close(self) -> None:
         for part in (self.pushes, self.replies, self.pushes_bell, self.replies_bell):
@@ -37,7 +38,13 @@ class Line:
 
     def relay(self) -> Relay:
         """Start the io process's ends; it must be made on the loop."""
-        relay = Relay((self.pushes, self.pushes_bell), (self.replies, self.replies_bell), page=self.page, send=self._send)
+        relay = Relay(
+            (self.pushes, self.pushes_bell),
+            (self.replies, self.replies_bell),
+            page=self.page,
+            send=self._send,
+            unsent_bytes=lambda: self.unsent,
+        )
         relay.start()
         return relay
 
@@ -370,3 +377,28 @@ def test_idle_knows_what_waits(line: Line, run: Callable[..., None]) -> None:
         assert relay.idle
         line.producer.put(encode_requests([request(2)]), kind=Kind.PUSHES)
         assert not relay.idle
+
+
+def test_pushes_wait_in_the_ring_while_the_server_does_not_take_them(line: Line, run: Callable[..., None]) -> None:
+    """A server that does not read makes the ring fill, not the io process grow; then everything goes, in order."""
+
+    async def main() -> None:
+        relay = line.relay()
+        line.unsent = 1 << 30
+        for number in range(3):
+            request = PushRequest(number, "room:1", f"event-{number}", b"{}", False, 1.0, True)
+            line.producer.put(encode_requests([request]), kind=Kind.PUSHES, count=1)
+        line.pushes_bell.ring()
+        await asyncio.sleep(0.01)
+        assert not line.sent
+        assert line.producer.used_bytes > 0
+
+        line.unsent = 0
+        while len(line.sent) < 3:
+            line.arrived.clear()
+            await line.arrived.wait()
+        assert [push.event for push in line.sent] == ["event-0", "event-1", "event-2"]
+        assert line.producer.used_bytes == 0
+        relay.stop()
+
+    run(main)

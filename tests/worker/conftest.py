@@ -117,7 +117,8 @@ class Life:
     async def die(self) -> None:
         """End as `kill -9` does: what is in hand stays in hand, and nothing more is stored."""
         self.loop.stop()
-        for task in self.tasks:
+        for lane, task in zip(self.lanes, self.tasks, strict=True):
+            lane.stop()
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
 

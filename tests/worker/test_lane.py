@@ -280,6 +280,37 @@ def test_nothing_that_a_handler_raises_ends_its_lane(
     assert len(dead.reason.encode()) < 2000
 
 
+def test_handler_that_cancels_its_own_task_has_failed(bench: Any, run: Callable[..., None]) -> None:
+    """A lane outlives a handler that cancels the current task, and goes on with the next event."""
+    app, handled = App(), []
+
+    @app.on("room:*", "tick", retries=0)
+    async def handler(event: Event[int]) -> None:
+        if event.payload in (1, 2):
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+        if event.payload != 2:
+            await asyncio.sleep(0)
+        handled.append(event.payload)
+
+    async def main() -> None:
+        worker = bench.worker(app)
+        bench.publish(*[("room:1", "tick", number) for number in (0, 1, 3)])
+        await worker.idle()
+        bench.publish(("room:1", "tick", 2))
+        await worker.idle()
+        await asyncio.sleep(0)
+        bench.publish(("room:1", "tick", 4))
+        await worker.idle()
+        assert not any(task.done() for task in worker.tasks)
+        await worker.die()
+
+    run(main)
+    assert handled == [0, 3, 2, 4]
+    assert len(bench.dead) == 1
+
+
 def test_end_of_the_process_is_not_a_failure(bench: Any, run: Callable[..., None]) -> None:
     """A handler that the end of the worker cancels leaves its event in hand, for the successor."""
     app, started = App(), asyncio.Event()
