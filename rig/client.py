@@ -98,8 +98,10 @@ class ClientChannel:
         self._client, self.topic = client, topic
         self.response: Any = None
         self._queue = _Queue(client._relieve)
+        self._iterated = False
 
     def __aiter__(self) -> AsyncIterator[ClientEvent]:
+        self._iterated = True
         return self._queue.iterate()
 
     async def push(self, event: str, payload: Any = None, *, timeout: float | None = None) -> Any:
@@ -171,18 +173,19 @@ class Client:
         Raises:
             JoinRefused: If the server answers with an error; the topic is not tried again.
             JoinTimeout: If it does not answer in time.
-            LocalProtocolError: If the topic is joined already.
+            ConnectionLost: If the client was closed meanwhile, or the server ended the channel before it answered.
+            LocalProtocolError: If the topic is joined already, or the payload cannot be encoded.
         """
         if topic in self._channels:
             raise LocalProtocolError(f"{topic!r} is joined already: use the channel that there is")
         channel = self._channels[topic] = ClientChannel(self, topic)
         answer = self._joining[topic] = asyncio.get_running_loop().create_future()
-        self._connection.join(topic, {} if payload is None else payload)
         try:
+            self._connection.join(topic, {} if payload is None else payload)
             async with asyncio.timeout(self._join_timeout):
                 channel.response = await answer
         except BaseException as exc:
-            del self._channels[topic]
+            self._channels.pop(topic, None)
             self._connection.leave(topic)
             if isinstance(exc, TimeoutError):
                 raise JoinTimeout(topic, self._join_timeout) from None
@@ -196,7 +199,7 @@ class Client:
         if self._all is None:
             self._all = _Queue(self._relieve)
             for channel in self._channels.values():
-                while len(channel._queue):
+                while len(channel._queue) and not channel._iterated:
                     self._all.put(channel._queue._events.popleft())
         async for event in self._all.iterate():
             yield event
@@ -220,13 +223,19 @@ class Client:
             rejected.result()
 
     async def _leave(self, topic: str) -> None:
-        if topic in self._channels:
+        if topic not in self._channels:
+            return
+        left = self._leaving.get(topic)
+        if left is None:
             left = self._leaving[topic] = asyncio.get_running_loop().create_future()
             self._connection.leave(topic)
-            await left
+            self._relieve()
+        await asyncio.wait([left])
 
     async def _close(self) -> None:
         await self._connection.close()
+        for joining in self._joining.values():
+            self._answer(joining, None, ConnectionLost("the connection was closed"))
         for channel in self._channels.values():
             channel._queue.end()
         if self._all is not None:
@@ -268,11 +277,15 @@ class Client:
                 self._answer(self._joining.get(topic), None, JoinRefused(topic, response))
             case core.JoinTimedOut(topic=topic):
                 self._answer(self._joining.get(topic), None, JoinTimeout(topic, self._join_timeout))
-            case core.ChannelClosed(topic=topic, delay=None):
+            case core.ChannelClosed(topic=topic, left=True) if topic in self._joining:
+                pass  # an earlier life of the channel, given up before it was joined
+            case core.ChannelClosed(topic=topic):
                 channel = self._channels.pop(topic, None)
                 if channel is not None:
                     channel._queue.end()
+                self._answer(self._joining.get(topic), None, ConnectionLost("the server closed the channel"))
                 self._answer(self._leaving.pop(topic, None), None, None)
+                self._relieve()
 
     @staticmethod
     def _answer(future: "asyncio.Future[Any] | None", result: Any, error: RigError | None) -> None:
@@ -292,13 +305,15 @@ class Client:
                 event = ClientEvent(message.topic, message.event, decode_payload(message), frame)
             except RemoteProtocolError:
                 continue
-            (channel._queue if self._all is None else self._all).put(event)
+            (channel._queue if self._all is None or channel._iterated else self._all).put(event)
         if not self._paused and self._queued() >= self._max_queued:
             self._paused = True
             self._connection.pause_reading()
 
     def _queued(self) -> int:
-        return sum(len(channel._queue) for channel in self._channels.values()) + (0 if self._all is None else len(self._all))
+        """Count what somebody may still take: of a channel that is being left, nobody will."""
+        wanted = sum(len(channel._queue) for topic, channel in self._channels.items() if topic not in self._leaving)
+        return wanted + (0 if self._all is None else len(self._all))
 
     def _relieve(self) -> None:
         if self._paused and self._queued() <= self._max_queued // 2:

@@ -222,7 +222,8 @@ class Connection:
             transport = await self._dial(self)
         except Exception as exc:  # a certificate that was replaced, no descriptor left: attempts never end
             self.last_error = exc
-            self._failed(_cause(exc), str(exc) or repr(exc), getattr(exc, "retry_after", None))
+            retry_after = exc.retry_after if isinstance(exc, errors.ConnectError) else None
+            self._failed(_cause(exc), str(exc) or repr(exc), retry_after)
             return
         if self._stillborn:
             self._failed(Cause.LINK_LOST, f"closed with {self._stillborn[0].code} at once", None)

@@ -18,6 +18,11 @@ from rig.control import Control, DescribeSpec, Drain, Failed, FromChild, IoSpec,
 
 _GOOD_LIFE = 10.0
 """Seconds alive after which a death counts as the first again."""
+_TRIES = 3
+"""Deaths in a row after which a child is given up that was never ready."""
+_LAST_WORDS = 2.0
+"""Seconds between the end of a child's control line and the end of its process, whichever comes first."""
+_START_FAILED = 3
 _KEEP_HEAP = {"MALLOC_TRIM_THRESHOLD_": str(64 << 20), "MALLOC_TOP_PAD_": str(4 << 20)}
 """For glibc: a batch's memory is used again by the next, instead of going back to the kernel and being asked for anew."""
 
@@ -25,10 +30,16 @@ log = structlog.get_logger()
 
 
 async def spawn(module: str, fds: Sequence[int]) -> tuple[asyncio.subprocess.Process, Control]:
-    """Start `python -m module`, with these descriptors inherited, and return it with our end of its control line."""
+    """
+    Start `python -m module`, with these descriptors inherited, and return it with our end of its control line.
+
+    Raises:
+        OSError: If the system has no process or descriptor left.
+    """
     ours, theirs = socket.socketpair()
     try:
         # -P: what lies in the current directory must not shadow what rig imports.
+        # A session of its own: Ctrl-C in the terminal reaches a child before it can ignore it.
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",
@@ -37,6 +48,7 @@ async def spawn(module: str, fds: Sequence[int]) -> tuple[asyncio.subprocess.Pro
             str(theirs.fileno()),
             stdin=asyncio.subprocess.DEVNULL,
             pass_fds=(theirs.fileno(), *fds),
+            start_new_session=True,
             env={**_KEEP_HEAP, **os.environ},
         )
     except OSError:
@@ -54,7 +66,7 @@ class Child:
     Attributes:
         name: For the log: "io", "worker-0".
         restarts: How often it was started again.
-        failed: Why it could not start, if it said so before it was ever ready.
+        failed: Why it cannot start: what it said before it was ever ready, or that it died over and over.
     """
 
     def __init__(
@@ -80,6 +92,7 @@ class Child:
         self._control: Control | None = None
         self._told: list[Drain | Stop] = []
         self._killed = False
+        self._hurry = asyncio.Event()
         self.restarts = 0
         self.failed: Failed | None = None
         self.ready = asyncio.Event()
@@ -91,41 +104,75 @@ class Child:
         return None if self._process is None else self._process.pid
 
     def tell(self, message: Drain | Stop) -> None:
-        """Tell it now, and every successor too."""
+        """Tell it now, and every successor too; one that is about to be started again is started now."""
         self._told.append(message)
+        self._hurry.set()
         if self._control is not None:
             self._control.send(message)
 
     def kill(self) -> None:
         """End it at once and for good."""
         self._killed = True
+        self._hurry.set()
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(signal.SIGKILL)
 
     async def keep(self) -> None:
-        """Start it, and start it again when it dies; return when it has ended as told, failed to start, or was killed."""
+        """Start it, and start it again when it dies; return when it has ended as told, cannot start, or was killed."""
         deaths = 0
         while not self._killed:
             started = time.monotonic()
-            code = await self._live()
+            code, how = await self._try_to_live()
             if self._killed or (code == 0 and self._told) or (self.failed is not None and not self.was_ready):
                 return
-            deaths = 1 if time.monotonic() - started > _GOOD_LIFE else deaths + 1
+            deaths = 1 if self.was_ready and time.monotonic() - started > _GOOD_LIFE else deaths + 1
+            if deaths >= _TRIES and not self.was_ready:
+                reason = f"{self.name} died {deaths} times in a row before it was ready ({how}): see what it printed above"
+                self.failed = Failed(reason, _START_FAILED)
+                return
             delay = restart_delay(deaths)
-            log.error("process died, and is started again", name=self.name, how=_describe(code), delay=delay)
+            log.error("process died, and is started again", name=self.name, how=how, delay=delay)
             self.restarts += 1
-            await asyncio.sleep(delay)
+            await self._pause(delay)
+
+    async def _try_to_live(self) -> tuple[int, str]:
+        try:
+            code = await self._live()
+        except OSError as exc:
+            self.failed = Failed(
+                f"{self.name} cannot be started ({exc}): the system has no process or descriptor left", _START_FAILED
+            )
+            return _START_FAILED, str(exc)
+        return code, _describe(code)
 
     async def _live(self) -> int:
+        """Return the exit code of one life; 0 too if it had done as told, and something of the application's kept it."""
         self.failed = None
-        self._process, self._control = await spawn(self._module, self._fds)
+        process, control = self._process, self._control = await spawn(self._module, self._fds)
         if self._killed:
             self.kill()
-        self._control.send(self._spec)
+        control.send(self._spec)
         for message in self._told:
-            self._control.send(message)
-        async for said in self._control.messages():
+            control.send(message)
+        listening = asyncio.create_task(self._listen(control), name=f"{self.name} line")
+        exited = asyncio.create_task(process.wait(), name=f"{self.name} process")
+        # What a child has forked may keep its line open, a thread that it has started the process itself.
+        await asyncio.wait([listening, exited], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([listening, exited], timeout=_LAST_WORDS)
+        lingers = not exited.done()
+        if lingers:
+            log.warning("process ended by force: a thread of the application kept it", name=self.name)
+            process.kill()
+        listening.cancel()
+        code = await exited
+        self.ready.clear()
+        control.close()
+        self._control = self._process = None
+        return 0 if lingers and self._told else code
+
+    async def _listen(self, control: Control) -> None:
+        async for said in control.messages():
             match said:
                 case Ready():
                     self.was_ready = True
@@ -133,11 +180,12 @@ class Child:
                 case Failed():
                     self.failed = said
             self._on_message(self, said)
-        self.ready.clear()
-        code = await self._process.wait()
-        self._control.close()
-        self._control = self._process = None
-        return code
+
+    async def _pause(self, seconds: float) -> None:
+        self._hurry.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurry.wait()
 
 
 def _describe(code: int) -> str:

@@ -11,9 +11,6 @@ from rig.control import RingFds, WorkerFds
 from rig.counters import IO_COUNTERS, WORKER_COUNTERS, WORKER_HISTOGRAMS, Page
 from rig.ring import Doorbell, RingMemory
 
-_LEAST = 64 * 1024
-"""Bytes: the smallest ring."""
-
 
 @dataclass(frozen=True, slots=True)
 class Ring:
@@ -58,13 +55,12 @@ class SharedMemory:
     """
 
     def __init__(self, settings: Settings, workers: int) -> None:
-        """Make the rings: events as large as the settings say, pushes and replies a quarter of that."""
-        small = max(settings.ring_bytes // 4, _LEAST)
+        """Make the rings, all of the size that the settings say; pages that are never written take no memory."""
         self.workers = [
             WorkerMemory(
                 _ring(settings.ring_bytes, settings.concurrency),
-                _ring(small),
-                _ring(small),
+                _ring(settings.ring_bytes),
+                _ring(settings.ring_bytes),
                 Page.create(WORKER_COUNTERS, WORKER_HISTOGRAMS),
             )
             for _ in range(workers)

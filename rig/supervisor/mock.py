@@ -1,12 +1,16 @@
 """The bundled mock server as a child process, for a run without a URL."""
 
 import asyncio
+import contextlib
 import sys
 
 import msgspec
 
 from rig.config import Settings
 from rig.errors import AppError
+
+_ENDING = 5.0
+"""Seconds that it has to end."""
 
 
 class _Announcement(msgspec.Struct):
@@ -41,15 +45,27 @@ class BundledMock:
             start_new_session=True,
         )
         assert process.stdout is not None
-        line = await process.stdout.readline()
         try:
+            line = await process.stdout.readline()
             return cls(process, msgspec.json.decode(line, type=_Announcement).url)
-        except msgspec.DecodeError as exc:
-            await process.wait()
-            raise AppError("the bundled mock server did not start: name a server with --url") from exc
+        except BaseException as exc:
+            await _kill(process)
+            if isinstance(exc, msgspec.DecodeError):
+                raise AppError("the bundled mock server did not start: name a server with --url") from exc
+            raise
 
     async def stop(self) -> None:
-        """End it."""
+        """End it, by force if it takes too long."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        await self._process.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ENDING):
+                await self._process.wait()
+        await _kill(self._process)
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()

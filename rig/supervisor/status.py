@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from rig.counters import WORKER_COUNTERS, Page, merge, quantile
 from rig.supervisor.memory import SharedMemory
 
-_OF_IO = ("batches", "received", "routed", "unrouted", "dropped", "malformed", "oversize", "reconnects")
+_OF_IO = ("batches", "received", "routed", "unrouted", "late", "dropped", "malformed", "oversize", "reconnects")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """Counts since the start. `unfinished` events were routed and are not handled yet."""
+    """
+    Counts since the start. `handled` events are done with and committed, those that were given up included; `late` ones came
+    after the drain had begun, and nobody handles them.
+    """
 
     batches: int
     received: int
@@ -27,6 +30,7 @@ class Totals:
     malformed: int
     oversize: int
     unrouted: int
+    late: int
     dropped: int
     reconnects: int
     pushes: int
@@ -34,7 +38,7 @@ class Totals:
     @property
     def unfinished(self) -> int:
         """Events that are in the rings, or in hand."""
-        return max(self.routed - self.handled - self.quarantined, 0)
+        return max(self.routed - self.handled, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,15 @@ It runs no user code and speaks no protocol.
 import asyncio
 import signal
 from collections import deque
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
 
 from rig.config import Settings
 from rig.control import DeadLetter, Drain, Drained, Failed, FromChild, IoSpec, RouteSpec, State, Stop, WorkerSpec
-from rig.errors import RigError
+from rig.errors import AppError, RigError
 from rig.supervisor.child import Child
 from rig.supervisor.description import describe
 from rig.supervisor.memory import SharedMemory
@@ -25,6 +27,8 @@ DEAD_LETTERS_KEPT = 1000
 _LEAVING = 5.0
 """Seconds that the io process has to leave its topics and close."""
 _FORCED = 130
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -58,18 +62,34 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._signalled)
-        description = await describe(self._settings)
-        mock = None if self._settings.url else await BundledMock.start(self._settings)
-        url = self._settings.url or (mock.url if mock else "")
-        if mock:
-            log.info("no --url: the bundled mock server plays the Max platform", url=url)
-        memory = SharedMemory(self._settings, self._settings.resolve_workers())
+        mock: BundledMock | None = None
         try:
-            return await self._run(description, url, memory)
+            description = await self._unless_stopped(describe(self._settings))
+            if description is not None and not self._settings.url:
+                mock = await self._unless_stopped(BundledMock.start(self._settings))
+            if description is None or self._stopping.is_set():
+                log.info("ended before it had started")
+                return 0
+            if mock:
+                log.info("no --url: the bundled mock server plays the Max platform", url=mock.url)
+            memory = _make_memory(self._settings)
+            try:
+                return await self._run(description, mock.url if mock else self._settings.url or "", memory)
+            finally:
+                memory.close()
         finally:
             if mock:
                 await mock.stop()
-            memory.close()
+
+    async def _unless_stopped(self, step: Coroutine[Any, Any, T]) -> T | None:
+        """Take a step of the start-up; None if a signal ended it: the import of an application can take for ever."""
+        task, stopping = asyncio.create_task(step), asyncio.create_task(self._stopping.wait())
+        await asyncio.wait([task, stopping], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task])
+        return None if task.cancelled() else task.result()
 
     async def _run(self, description: Description, url: str, memory: SharedMemory) -> int:
         status = Status(memory)
@@ -81,17 +101,20 @@ class Supervisor:
         ticker = asyncio.create_task(self._tick(status))
         stopping = asyncio.create_task(self._stopping.wait())
         await asyncio.wait([stopping, *keepers.values()], return_when=asyncio.FIRST_COMPLETED)
-        failed = next((child.failed for child in children if child.failed is not None), None)
-        complete = failed is None and await self._drain(keepers)
+        complete = not self._failed(children) and await self._drain(keepers)
         for child in children:
             child.kill()
-        await asyncio.gather(*keepers.values(), return_exceptions=True)
+        await asyncio.wait(keepers.values())
         ticker.cancel()
         stopping.cancel()
-        if failed is not None:
+        for failed in self._failed(children):
             raise _as_error(failed)
         self._summarise(status)
         return 0 if complete else _FORCED if self._forced else 1
+
+    @staticmethod
+    def _failed(children: list[Child]) -> list[Failed]:
+        return [child.failed for child in children if child.failed is not None and not child.was_ready]
 
     def _make_children(self, description: Description, url: str, memory: SharedMemory) -> None:
         settings = self._settings
@@ -115,7 +138,7 @@ class Supervisor:
                 await self._drained.wait()
                 for worker in self._workers:
                     worker.tell(Drain())
-                await asyncio.gather(*(keepers[worker] for worker in self._workers))
+                await asyncio.wait([keepers[worker] for worker in self._workers])
         except TimeoutError:
             log.error("not everything was finished within --graceful-timeout", seconds=self._settings.graceful_timeout)
             return False
@@ -171,6 +194,13 @@ class Supervisor:
         log.info(
             "done", **fields, unfinished=totals.unfinished, p50=_millis(status.latency(0.5)), p99=_millis(status.latency(0.99))
         )
+
+
+def _make_memory(settings: Settings) -> SharedMemory:
+    try:
+        return SharedMemory(settings, settings.resolve_workers())
+    except OSError as exc:
+        raise AppError(f"there is no room for the shared memory ({exc}): take fewer --workers, or smaller --ring-bytes") from exc
 
 
 def _millis(seconds: float | None) -> str:

@@ -184,15 +184,13 @@ class WebSocketTransport:
 
         While reading is paused the end of the connection is not noticed either, unless something is sent.
         """
-        if not self._paused and not self._gone:
-            self._paused = True
-            self._ws.underlying_transport.pause_reading()
+        self._paused = True
+        self._apply_pause()
 
     def resume_reading(self) -> None:
         """Read again."""
-        if self._paused and not self._gone:
-            self._paused = False
-            self._ws.underlying_transport.resume_reading()
+        self._paused = False
+        self._apply_pause()
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """
@@ -228,7 +226,7 @@ class WebSocketTransport:
         self._ws = transport
         self._splitter = FrameSplitter(transport, self.reader, self._read_buffer_bytes)
         transport.underlying_transport.set_protocol(self._splitter)
-        self.pause_reading()
+        self._apply_pause()
         self.is_open = True
 
     def batch_received(self, messages: list[bytes], *, binary: bool) -> None:
@@ -280,11 +278,21 @@ class WebSocketTransport:
     def release(self) -> None:
         """Let the owner hear what has been kept for it, and from now on everything at once."""
         held, self._held = self._held or [], None
-        self.resume_reading()
+        self._apply_pause()
         for call in held:
             self._tell(call)
         if self._end is not None:
             self._tell_end(self._end)
+
+    def _apply_pause(self) -> None:
+        """Read unless the owner has paused, or may not hear of anything yet: `release` must not undo the owner's pause."""
+        if self._gone:
+            return
+        transport = self._ws.underlying_transport
+        if self._paused or self._held is not None:
+            transport.pause_reading()
+        else:
+            transport.resume_reading()
 
     def _tell(self, call: Callable[[], None]) -> None:
         if self._held is not None:

@@ -86,8 +86,14 @@ class Worker:
                 *_attach(rings.events), self._bindings(app, executor), lanes, page=self._page, give_up=self._give_up
             )
             tasks = [asyncio.create_task(lane.run(), name=f"lane-{index}") for index, lane in enumerate(lanes)]
+
+            def lane_ended(task: "asyncio.Task[None]") -> None:
+                for lane in lanes:  # the end of the process cancels the others, which they heed only once they are stopped
+                    lane.stop()
+                _fail_loudly(task)
+
             for task in tasks:
-                task.add_done_callback(_fail_loudly)
+                task.add_done_callback(lane_ended)
             _settle_garbage_collector()
             context.start()
             loop.start()
@@ -97,7 +103,7 @@ class Worker:
             context.stop()
             for lane, task in zip(lanes, tasks, strict=True):
                 lane.stop()
-                task.remove_done_callback(_fail_loudly)
+                task.remove_done_callback(lane_ended)
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 

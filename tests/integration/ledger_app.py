@@ -1,0 +1,150 @@
+"""
+The application of these tests: it writes down what it handles, in a file for each life of a worker.
+
+Each line is one `os.write` to a file opened for appending, so that it is there as soon as it is written, even if the process
+is killed in the next moment. The names of the files sort by when the life began.
+"""
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import rig
+
+FOLDER = Path(os.environ["LEDGER"])
+GATE = FOLDER / "gate"
+TOPICS = int(os.environ.get("LEDGER_TOPICS", "16"))
+
+app = rig.App("ledger")
+app.join(*(f"room:{number}" for number in range(TOPICS)))
+_fds: list[int] = []
+
+
+class Tick(msgspec.Struct):
+    """What the mock server's floods send."""
+
+    i: int
+
+
+class Person(msgspec.Struct):
+    """A payload with types."""
+
+    name: str
+    age: int
+
+
+class Question(msgspec.Struct):
+    """What to push back on the same channel."""
+
+    event: str
+    payload: Any = {}
+    timeout: float | None = None
+
+
+def note(kind: str, topic: str, value: Any) -> None:
+    """Write one line."""
+    if not _fds:
+        _fds.append(os.open(FOLDER / f"{time.monotonic_ns():020}-{os.getpid()}.life", os.O_CREAT | os.O_APPEND | os.O_WRONLY))
+    os.write(_fds[0], msgspec.json.encode([kind, topic, value]) + b"\n")
+
+
+async def gate() -> None:
+    """Wait until the test opens it."""
+    while not GATE.exists():  # noqa: ASYNC110 - the test is another process
+        await asyncio.sleep(0.005)
+
+
+@app.on("room:*", "tick")
+async def tick(event: rig.Event[Tick]) -> None:
+    """Handle at once."""
+    note("tick", event.topic, event.payload.i)
+
+
+@app.on("room:*", "slow")
+async def slow(event: rig.Event[Tick]) -> None:
+    """Handle in about a millisecond, so that many are in hand at any time."""
+    await asyncio.sleep(0.001)
+    note("slow", event.topic, event.payload.i)
+
+
+@app.on("room:*", "gated")
+async def gated(event: rig.Event[Tick]) -> None:
+    """Wait until the test opens the gate."""
+    await gate()
+    note("gated", event.topic, event.payload.i)
+
+
+@app.on("room:*", "gated_ask")
+async def gated_ask(event: rig.Event) -> None:
+    """Wait for the gate, and then for a reply, which comes behind all that the server has sent."""
+    note("waiting", event.topic, None)
+    await gate()
+    note("answer", event.topic, await event.push("echo", {"n": 1}))
+
+
+@app.on("room:*", "threaded")
+def threaded(event: rig.Event) -> None:
+    """Say where a plain function runs."""
+    note("threaded", event.topic, threading.current_thread().name.split("_")[0])
+
+
+@app.on("room:*", "person")
+async def person(event: rig.Event[Person]) -> None:
+    """Use the types."""
+    note("person", event.topic, [event.payload.name.upper(), event.payload.age + 1])
+
+
+@app.on("room:*", "ask", retries=0)
+async def ask(event: rig.Event[Question]) -> None:
+    """Push, and write down what comes of it."""
+    question = event.payload
+    note("asking", event.topic, question.payload)
+    started = time.monotonic()
+    try:
+        reply = await event.push(question.event, question.payload, timeout=question.timeout)
+    except rig.RigError as exc:
+        note("failed", event.topic, [type(exc).__name__, time.monotonic() - started])
+    else:
+        note("answer", event.topic, reply)
+
+
+@app.on("room:*", "tell")
+async def tell(event: rig.Event[Tick]) -> None:
+    """Push without waiting for a reply."""
+    await event.push("broadcast", {"event": "told", "payload": {"i": event.payload.i}}, reply=False)
+    note("tell", event.topic, event.payload.i)
+
+
+@app.on("room:*", "block")
+async def block(event: rig.Event) -> None:
+    """Block the whole worker, as no handler should."""
+    note("blocking", event.topic, os.getpid())
+    time.sleep(event.payload["seconds"])  # noqa: ASYNC251
+    note("blocked", event.topic, None)
+
+
+@app.on("room:*", "hang")
+async def hang(event: rig.Event) -> None:
+    """Never come to an end."""
+    note("hanging", event.topic, None)
+    await asyncio.sleep(3600)
+
+
+@app.on("room:*", "poison", retries=0)
+async def poison(event: rig.Event) -> None:
+    """Take the whole worker down."""
+    note("poison", event.topic, None)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.on("room:*", "leave_process", retries=0)
+async def leave_process(event: rig.Event) -> None:
+    """End the process the polite way, which is no better."""
+    note("leaving", event.topic, None)
+    raise SystemExit(0)
