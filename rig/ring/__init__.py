@@ -2,8 +2,8 @@
 
 from rig.ring.consumer import Consumer, Record
 from rig.ring.doorbell import Doorbell
-from rig.ring.layout import READ_AHEAD, RingMemory
+from rig.ring.layout import POLL_LIMIT, READ_AHEAD, RingMemory
 from rig.ring.producer import Producer
 from rig.ring.progress import InHand, Progress, TakeOver
 
-__all__ = ["READ_AHEAD", "Consumer", "Doorbell", "InHand", "Producer", "Progress", "Record", "RingMemory", "TakeOver"]
+__all__ = ["POLL_LIMIT", "READ_AHEAD", "Consumer", "Doorbell", "InHand", "Producer", "Progress", "Record", "RingMemory", "TakeOver"]

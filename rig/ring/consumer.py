@@ -16,7 +16,7 @@ from rig.ring.layout import (
     HEADER_SIZE,
     ORDERED_BY_PROCESSOR,
     PADDING,
-    READ_AHEAD,
+    POLL_LIMIT,
     RECORD,
     TAIL,
     RingMemory,
@@ -83,7 +83,7 @@ class Consumer:
         """Bytes that are published and not committed, polled or not."""
         return int(self._words[TAIL]) - int(self._words[HEAD])
 
-    def poll(self, limit: int = READ_AHEAD) -> list[Record]:
+    def poll(self, limit: int = POLL_LIMIT) -> list[Record]:
         """
         Return the records published since the last poll, oldest first, and read on after them next time.
 

@@ -73,8 +73,10 @@ HEAD = 256 // 8
 """Where the cursors are in `RingMemory.words`."""
 
 PROGRESS_OFFSET = 384
-READ_AHEAD = 4
-"""Records that a worker holds without having committed them: as many slots of progress there are."""
+READ_AHEAD = 64
+"""Records that a worker may hold without having committed them: as many slots of progress there are."""
+POLL_LIMIT = 4
+"""Records that one poll copies, unless told otherwise."""
 
 RECORD = struct.Struct("=IHHIIQ")
 """Length, kind, flags, count, reserved, time_ns."""

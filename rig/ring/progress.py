@@ -64,7 +64,7 @@ class TakeOver(msgspec.Struct, frozen=True):
 class Progress:
     """The progress region of one ring, for its consumer."""
 
-    __slots__ = ("_marks", "_memory", "_tags", "_words", "_zeros")
+    __slots__ = ("_free", "_marks", "_memory", "_slots", "_tags", "_words", "_zeros")
 
     def __init__(self, memory: RingMemory) -> None:
         """
@@ -85,6 +85,8 @@ class Progress:
         self._tags = [memory.view(start, 8, "Q") for start in starts]
         self._words = [memory.view(start + 8, width, "I") for start in starts]
         self._marks = [memory.view(start + 8 + width, width, "I") for start in starts]
+        self._slots = dict(self._live())
+        self._free = sorted(set(range(READ_AHEAD)) - set(self._slots.values()), reverse=True)
 
     def open(self, position: int) -> memoryview:
         """
@@ -99,15 +101,16 @@ class Progress:
         head = self._memory.words[HEAD]
         if position < head:
             raise LocalProtocolError(f"the record at {position} is committed, so it has no progress: the head is {head}")
-        free = -1
-        for slot, tag in enumerate(self._tags):
-            if tag[0] == position + 1:
-                return self._words[slot]
-            if tag[0] <= head:
-                free = slot
-        if free < 0:
+        slot = self._slots.get(position)
+        if slot is not None:
+            return self._words[slot]
+        if not self._free:
+            for committed in [other for other in self._slots if other < head]:
+                self.release(committed)
+        if not self._free:
             raise LocalProtocolError(f"{READ_AHEAD} records are open already: commit and release one before the next is opened")
-        return self._assign(free, position)
+        slot = self._slots[position] = self._free.pop()
+        return self._assign(slot, position)
 
     def release(self, position: int) -> None:
         """
@@ -121,9 +124,10 @@ class Progress:
         """
         if position >= self._memory.words[HEAD]:
             raise LocalProtocolError(f"the record at {position} is not committed: commit first, then release")
-        for tag in self._tags:
-            if tag[0] == position + 1:
-                tag[0] = 0
+        slot = self._slots.pop(position, None)
+        if slot is not None:
+            self._tags[slot][0] = 0
+            self._free.append(slot)
 
     def in_hand(self) -> list[InHand]:
         """
@@ -176,10 +180,10 @@ class Progress:
         Raises:
             LocalProtocolError: If it is not in hand.
         """
-        for slot, tag in enumerate(self._tags):
-            if tag[0] == item.position + 1 and self._words[slot][item.lane] == 2 * item.index + 1:
-                self._words[slot][item.lane] = 2 * (item.index + 1)
-                return
+        slot = self._slots.get(item.position)
+        if slot is not None and self._words[slot][item.lane] == 2 * item.index + 1:
+            self._words[slot][item.lane] = 2 * (item.index + 1)
+            return
         raise LocalProtocolError(f"event {item.index} of lane {item.lane} in the record at {item.position} is not in hand")
 
     def _assign(self, slot: int, position: int) -> memoryview:

@@ -2,7 +2,8 @@
 From the events ring to the lanes, and back to the commit.
 
 Poll a record, decode it in one call, give each lane its list; when the lists of the oldest record are all finished, commit
-it. At most READ_AHEAD records are open, so that work done out of order stays bounded and the ring keeps pushing back.
+it. What is read ahead is bounded, so that the ring keeps pushing back: by events under load, where four large records are
+enough to keep every lane busy and still fit the caches, and by records where each holds an event or two.
 """
 
 import asyncio
@@ -13,9 +14,12 @@ import structlog
 from rig.counters import Page
 from rig.errors import RemoteProtocolError
 from rig.records import Events, decode_events
-from rig.ring import READ_AHEAD, Consumer, Doorbell, InHand, Progress, Record, RingMemory
+from rig.ring import POLL_LIMIT, READ_AHEAD, Consumer, Doorbell, InHand, Progress, Record, RingMemory
 from rig.worker.binding import Bindings
 from rig.worker.lane import GiveUp, Item, Lane, OpenRecord
+
+EVENTS_AHEAD = 2048
+"""Events in open records at which no further record is read."""
 
 log = structlog.get_logger()
 
@@ -30,6 +34,7 @@ class WorkerLoop:
         self._consumer = Consumer(memory)
         self._progress = Progress(memory)
         self._open: deque[OpenRecord] = deque()
+        self._open_events = 0
         self._quarantined: dict[int, list[InHand]] = {}
         self._idle = asyncio.Event()
         self._filling: asyncio.Handle | None = None
@@ -63,6 +68,7 @@ class WorkerLoop:
             record = self._open.popleft().record
             self._consumer.commit(record)
             self._progress.release(record.position)
+            self._open_events -= record.count
             self._page.add("handled", record.count)
         if self._filling is None:  # not at once: lanes whose handlers never wait would keep the loop from its other work
             self._filling = asyncio.get_running_loop().call_soon(self._fill)
@@ -75,11 +81,12 @@ class WorkerLoop:
         if self._filling is not None:
             self._filling.cancel()
             self._filling = None
-        while (room := READ_AHEAD - len(self._open)) > 0:
-            records = self._consumer.poll(room)
+        while self._open_events < EVENTS_AHEAD and (room := READ_AHEAD - len(self._open)) > 0:
+            limit = min(room, POLL_LIMIT)
+            records = self._consumer.poll(limit)
             for record in records:
                 self._start(record)
-            if len(records) < room:
+            if len(records) < limit:
                 break
         if not self._open:
             self._idle.set()
@@ -87,6 +94,7 @@ class WorkerLoop:
     def _start(self, record: Record) -> None:
         work = OpenRecord(record, self._progress.open(record.position))
         self._open.append(work)
+        self._open_events += record.count
         try:
             lists = self._sort(decode_events(record.kind, record.payload))
         except RemoteProtocolError as exc:

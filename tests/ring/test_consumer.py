@@ -7,13 +7,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rig.errors import LocalProtocolError, RemoteProtocolError
-from rig.ring import READ_AHEAD, Consumer, Producer, RingMemory
+from rig.ring import POLL_LIMIT, Consumer, Producer, RingMemory
 from rig.ring.layout import HEAD, HEADER_SIZE, RECORD, TAIL
 
 CAPACITY = 64 * 1024
 
 
-def payloads(consumer: Consumer, limit: int = READ_AHEAD) -> list[bytes]:
+def payloads(consumer: Consumer, limit: int = POLL_LIMIT) -> list[bytes]:
     """Poll and return the payloads only."""
     return [record.payload for record in consumer.poll(limit)]
 

@@ -65,11 +65,11 @@ def test_slot_is_zero_again_for_the_next_record(memory: RingMemory, records: lis
 
 
 def test_no_more_records_are_open_than_there_are_slots(memory: RingMemory, records: list[Record]) -> None:
-    """The fifth record is refused until the first is committed."""
+    """One record more is refused until the first is committed."""
     progress = Progress(memory)
     for record in records[:READ_AHEAD]:
         progress.open(record.position)
-    with pytest.raises(LocalProtocolError, match="4 records are open already"):
+    with pytest.raises(LocalProtocolError, match=f"{READ_AHEAD} records are open already"):
         progress.open(records[READ_AHEAD].position)
 
     commit(memory, records[0])

@@ -170,8 +170,9 @@ def test_death_at_every_line_of_an_open_gives_no_foreign_progress(die_at) -> Non
         for record in records[:READ_AHEAD]:
             Progress(memory).open(record.position)[1] = 7
         consumer.commit(records[0])
+        progress = Progress(memory)
 
-        died = die_at(line, lambda memory=memory, record=records[-1]: Progress(memory).open(record.position))
+        died = die_at(line, lambda progress=progress, record=records[-1]: progress.open(record.position))
 
         assert [item.position for item in Progress(memory).in_hand()] == [record.position for record in records[1:READ_AHEAD]]
         assert Progress(memory).open(records[-1].position).tolist() == [0, 0]

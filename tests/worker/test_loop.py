@@ -71,25 +71,64 @@ def test_records_are_committed_in_order(bench: Any, run: Callable[..., None]) ->
     run(main)
 
 
-def test_read_ahead_is_bounded(bench: Any, run: Callable[..., None]) -> None:
+def test_read_ahead_is_bounded_by_records(bench: Any, run: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     """While the oldest record is unfinished, no more than READ_AHEAD records are worked on."""
+    monkeypatch.setattr("rig.worker.loop.READ_AHEAD", 4)
+    assert _read_ahead(bench, run, [1] * 10) == 4
+
+
+def test_read_ahead_is_bounded_by_events(bench: Any, run: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No further record is read while as many events are open as keep every lane busy."""
+    monkeypatch.setattr("rig.worker.loop.EVENTS_AHEAD", 12)
+    assert _read_ahead(bench, run, [1, 5, 5, 5, 5, 5]) == 1 + 5 + 5 + 5
+
+
+def test_every_lane_works_where_each_event_is_a_record_of_its_own(bench: Any, run: Callable[..., None]) -> None:
+    """Slow handlers of different keys run at the same time however slowly the events come."""
+    app, in_hand, gate = App(), [0, 0], asyncio.Event()
+
+    @app.on("room:*", "tick")
+    async def handler(event: Event[int]) -> None:
+        in_hand[0] += 1
+        in_hand[1] = max(in_hand)
+        await gate.wait()
+        in_hand[0] -= 1
+
+    async def main() -> None:
+        worker = bench.worker(app)
+        for topic in BY_LANE.values():
+            bench.publish((topic, "tick", 0))
+            await turns(3)
+        assert in_hand[0] == len(BY_LANE)
+        gate.set()
+        await worker.idle()
+        await worker.die()
+
+    run(main)
+
+
+def _read_ahead(bench: Any, run: Callable[..., None], sizes: list[int]) -> int:
+    """Return how many events are begun or done while the first is held, out of records of these sizes."""
     handlers = Handlers()
     slow, quick = BY_LANE[0], BY_LANE[1]
+    begun = []
 
     async def main() -> None:
         gate = handlers.hold(slow, 0)
         worker = bench.worker(handlers.app)
-        bench.publish((slow, "tick", 0))
-        for number in range(1, 10):
-            bench.publish((quick, "tick", number))
+        number = 0
+        for size in sizes:
+            bench.publish(*[(quick if number + i else slow, "tick", number + i) for i in range(size)])
+            number += size
             await turns(5)
-        assert handlers.finished == [(quick, number) for number in range(1, READ_AHEAD)]
+        begun.append(len(handlers.started))
         gate.set()
         await worker.idle()
-        assert len(handlers.finished) == 10
+        assert len(handlers.finished) == number
         await worker.die()
 
     run(main)
+    return begun[0]
 
 
 def test_death_repeats_only_what_was_in_hand(bench: Any, run: Callable[..., None]) -> None:
@@ -452,7 +491,7 @@ def test_one_busy_lane_leaves_the_loop_its_turns(bench: Any, run: Callable[..., 
         await worker.die()
 
     run(main)
-    assert handled[0] < 100
+    assert handled[0] < 4 * READ_AHEAD
 
 
 def test_successor_may_find_the_last_event_finished(bench: Any, run: Callable[..., None]) -> None:
