@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from rig.config import Settings
 from rig.connection import Connection
 from rig.errors import (
     ConnectionLost,
@@ -38,6 +39,7 @@ from rig.phoenix.message import AnyMessage
 from rig.phoenix.serializer import decode_payload
 from rig.transport import Endpoint, dial
 
+_DEFAULTS = Settings()
 MAX_QUEUED = 10_000
 """Events that wait for an iteration before reading pauses."""
 
@@ -327,18 +329,18 @@ async def connect(
     *,
     params: Mapping[str, str] | None = None,
     headers: Sequence[tuple[str, str]] = (),
-    vsn: str = "2.0.0",
+    vsn: str = _DEFAULTS.vsn,
     auth_token: str | None = None,
     ca: str | None = None,
     cert: str | None = None,
     key: str | None = None,
-    insecure: bool = False,
-    connect_timeout: float = 5.0,
-    join_timeout: float = 10.0,
-    push_timeout: float = 10.0,
-    heartbeat_interval: float = 15.0,
-    heartbeat_timeout: float = 5.0,
-    max_frame_bytes: int = 1024 * 1024,
+    insecure: bool = _DEFAULTS.insecure,
+    connect_timeout: float = _DEFAULTS.connect_timeout,
+    join_timeout: float = _DEFAULTS.join_timeout,
+    push_timeout: float = _DEFAULTS.push_timeout,
+    heartbeat_interval: float = _DEFAULTS.heartbeat_interval,
+    heartbeat_timeout: float = _DEFAULTS.heartbeat_timeout,
+    max_frame_bytes: int = _DEFAULTS.max_frame_bytes,
     max_queued: int = MAX_QUEUED,
 ) -> AsyncIterator[Client]:
     """

@@ -76,7 +76,7 @@ def _limits(loaded: Loaded) -> dict[str, int]:
     return {
         "cores": usable_cores(),
         "workers": workers,
-        "event_ring_bytes": workers * loaded.settings.ring_bytes,
+        "ring_bytes": 3 * workers * loaded.settings.ring_bytes,
         "open_files": open_files,
     }
 
@@ -92,7 +92,7 @@ def _print(loaded: Loaded, description: "Description") -> None:
     console.print(_settings(loaded))
     limits = _limits(loaded)
     console.print(
-        f"{limits['cores']} usable cores, workers: {limits['workers']}, event rings: {show_size(limits['event_ring_bytes'])}, "
+        f"{limits['cores']} usable cores, workers: {limits['workers']}, rings: at most {show_size(limits['ring_bytes'])}, "
         f"open files at most: {limits['open_files']}"
     )
 

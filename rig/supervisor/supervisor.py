@@ -177,23 +177,23 @@ class Supervisor:
             await asyncio.sleep(self._settings.status_interval)
             recent, totals = status.interval(), status.totals()
             log.info(
-                self.state.state,
+                "status",
+                state=self.state.state,
                 **({"reason": self.state.reason} if self.state.reason else {}),
                 topics=self.state.joined,
-                rate=f"{recent.rate:,.0f}/s",
-                p50=_millis(recent.p50),
-                p99=_millis(recent.p99),
-                handled=f"{totals.handled:,}",
+                rate=round(recent.rate),
+                p50_ms=_millis(recent.p50),
+                p99_ms=_millis(recent.p99),
+                handled=totals.handled,
                 failed=totals.failed + totals.invalid,
-                rings=f"{recent.fill:.0%}",
+                ring_percent=round(100 * recent.fill),
             )
 
     def _summarise(self, status: Status) -> None:
         totals = status.totals()
         fields = {name: value for name, value in msgspec.to_builtins(totals).items() if value or name in ("received", "handled")}
-        log.info(
-            "done", **fields, unfinished=totals.unfinished, p50=_millis(status.latency(0.5)), p99=_millis(status.latency(0.99))
-        )
+        quantiles = {"p50_ms": _millis(status.latency(0.5)), "p99_ms": _millis(status.latency(0.99))}
+        log.info("done", **fields, unfinished=totals.unfinished, **quantiles)
 
 
 def _make_memory(settings: Settings) -> SharedMemory:
@@ -203,8 +203,8 @@ def _make_memory(settings: Settings) -> SharedMemory:
         raise AppError(f"there is no room for the shared memory ({exc}): take fewer --workers, or smaller --ring-bytes") from exc
 
 
-def _millis(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{seconds * 1000:.2f} ms"
+def _millis(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)
 
 
 def _as_error(failed: Failed) -> RigError:

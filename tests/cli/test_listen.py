@@ -71,7 +71,7 @@ def test_connection_options_reach_the_client(rig, server, tmp_path):
     assert keywords["params"] == {"token": "x"}
     assert keywords["headers"] == (("A", "1"),)
     assert (keywords["vsn"], keywords["ca"], keywords["insecure"]) == ("1.0.0", "ca.pem", False)
-    assert (keywords["connect_timeout"], keywords["max_frame_bytes"]) == (5.0, 1024**2)
+    assert (keywords["connect_timeout"], keywords["max_frame_bytes"]) == (5.0, 512 * 1024)
     assert server.joined == [("t", {"since": 4})]
 
 

@@ -114,7 +114,7 @@ def test_events_that_come_during_the_drain_are_counted(play, until):
         stage.server.publish("room:0", "gated_ask", {})
         await until(lambda: stage.ledger.all("waiting"))
         rig.signal(signal.SIGTERM)
-        await rig.hear("draining")
+        await rig.hear("status", state="draining")
         for number in range(5):
             stage.server.publish("room:9", "tick", {"i": number})
         stage.ledger.open_gate()
@@ -165,7 +165,7 @@ def test_without_a_url_the_bundled_server_plays(play, until):
     async def test(stage):
         rig = await stage.rig("run", "--workers", "1", "--status-interval", "0.2", "--mock-rate", "500")
         await until(lambda: any("runs version" in line for line in rig.err))
-        await until(lambda: any(" connected " in line and "rate=" in line and "handled=" in line for line in rig.err))
+        await until(lambda: any("state=connected" in line and "rate=" in line and "handled=" in line for line in rig.err))
         assert any("the bundled mock server plays the Max platform url=ws://127.0.0.1:" in line for line in rig.err)
         rig.signal(signal.SIGINT)
 
