@@ -1,5 +1,9 @@
 """
-How a child process of the supervisor begins: dies with its parent, takes its control socket, runs its loop.
+How a child process of the supervisor begins: passes over signals, dies with its parent, takes its control socket, runs its loop.
+
+SIGINT and SIGTERM go to every process where a terminal or a service manager sends them; only the supervisor acts on them. From
+its first instruction on a child ignores them, because the supervisor starts it so; here that becomes a handler that does nothing,
+because what is ignored would be ignored by the programs, too, that the user's handlers start.
 """
 
 import ctypes
@@ -8,10 +12,12 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from types import FrameType
 
 import uvloop
 
 _PR_SET_PDEATHSIG = 1
+_PASSED_OVER = (signal.SIGINT, signal.SIGTERM)
 _USAGE = "this is started by `rig run`, with the descriptor of a control socket: use rig run"
 
 
@@ -36,7 +42,13 @@ def run(serve: Callable[[socket.socket], Awaitable[None]], *, die_with_parent: b
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             sys.exit(0)
+    for number in _PASSED_OVER:
+        signal.signal(number, _pass_over)
     uvloop.run(_main(serve, sock))
+
+
+def _pass_over(number: int, frame: FrameType | None) -> None:
+    """Do nothing: the supervisor decides when this process ends."""
 
 
 async def _main(serve: Callable[[socket.socket], Awaitable[None]], sock: socket.socket) -> None:

@@ -96,8 +96,9 @@ class _Queue:
 class ClientChannel:
     """A joined topic. Iterate over it to get its events, from its join on."""
 
-    def __init__(self, client: "Client", topic: str) -> None:
+    def __init__(self, client: "Client", topic: str, *, wanted: bool) -> None:
         self._client, self.topic = client, topic
+        self._wanted = wanted
         self.response: Any = None
         self._queue = _Queue(client._relieve)
         self._iterated = False
@@ -164,13 +165,15 @@ class Client:
         """True while the connection is open."""
         return self._connection.open
 
-    async def join(self, topic: str, payload: Any = None) -> ClientChannel:
+    async def join(self, topic: str, payload: Any = None, *, events: bool = True) -> ClientChannel:
         """
         Join a topic, and stay in it over every reconnect.
 
         Args:
             topic: The channel's topic.
             payload: Plain objects, sent with every join; a callable is asked each time. None sends `{}`.
+            events: False passes over the topic's events, for a channel that only pushes. Else somebody must take them: where
+                `max_queued` wait, nothing is read any more, replies included.
 
         Raises:
             JoinRefused: If the server answers with an error; the topic is not tried again.
@@ -180,7 +183,7 @@ class Client:
         """
         if topic in self._channels:
             raise LocalProtocolError(f"{topic!r} is joined already: use the channel that there is")
-        channel = self._channels[topic] = ClientChannel(self, topic)
+        channel = self._channels[topic] = ClientChannel(self, topic, wanted=events)
         answer = self._joining[topic] = asyncio.get_running_loop().create_future()
         try:
             self._connection.join(topic, {} if payload is None else payload)
@@ -301,7 +304,7 @@ class Client:
     def _deliver(self, messages: Sequence[AnyMessage], frames: Sequence[bytes]) -> None:
         for message, frame in zip(messages, frames, strict=True):
             channel = self._channels.get(message.topic)
-            if channel is None:
+            if channel is None or not channel._wanted:
                 continue
             try:
                 event = ClientEvent(message.topic, message.event, decode_payload(message), frame)

@@ -474,6 +474,19 @@ def test_slow_readers_push_back_on_the_server_and_miss_nothing() -> None:
     run(test)
 
 
+def test_channel_that_only_pushes_is_not_stopped_by_its_events() -> None:
+    """Where nobody wants the events, any number of them may come, and replies still arrive."""
+
+    async def test() -> None:
+        async with talking(max_queued=10) as (server, client):
+            channel = await client.join("room:1", events=False)
+            await _flood(server, "room:1", count=1_000, size=200)
+            assert await channel.push("echo", {"n": 1}, timeout=5) == {"n": 1}
+            assert not client._paused
+
+    run(test)
+
+
 def test_a_reconnect_does_not_end_the_pause() -> None:
     """A queue that is full stays so when the server comes back, whatever it sends then."""
 

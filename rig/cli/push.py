@@ -45,7 +45,7 @@ def push(loaded: Loaded, topic: str, event: str, payload: str) -> int:
 
 async def _push(loaded: Loaded, topic: str, event: str, *, content: Any, join_payload: Any) -> None:
     async with connect(loaded) as connection:
-        channel = await connection.join(topic, join_payload)
+        channel = await connection.join(topic, join_payload, events=False)
         if not loaded.settings.reply:
             await channel.send(event, content)
             return

@@ -7,7 +7,6 @@ the end of the control stream is the supervisor's death.
 
 import gc
 import random
-import signal
 import socket
 from functools import partial
 
@@ -33,8 +32,6 @@ log = structlog.get_logger()
 
 async def serve(sock: socket.socket) -> None:
     """Run the io process as the first line on the control socket says."""
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, signal.SIG_IGN)
     control = await Control.open(sock, child=True)
     spec = await control.receive()
     if isinstance(spec, IoSpec):

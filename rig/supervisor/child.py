@@ -23,6 +23,8 @@ _TRIES = 3
 _LAST_WORDS = 2.0
 """Seconds between the end of a child's control line and the end of its process, whichever comes first."""
 _START_FAILED = 3
+_DEAF = ("/bin/sh", "-c", 'trap "" INT TERM; exec "$@"', "sh")
+"""Executes a command that ignores both signals from its first instruction on. The loop resets what `preexec_fn` would set."""
 _KEEP_HEAP = {"MALLOC_TRIM_THRESHOLD_": str(64 << 20), "MALLOC_TOP_PAD_": str(4 << 20)}
 """For glibc: a batch's memory is used again by the next, instead of going back to the kernel and being asked for anew."""
 
@@ -41,6 +43,7 @@ async def spawn(module: str, fds: Sequence[int]) -> tuple[asyncio.subprocess.Pro
         # -P: what lies in the current directory must not shadow what rig imports.
         # A session of its own: Ctrl-C in the terminal reaches a child before it can ignore it.
         process = await asyncio.create_subprocess_exec(
+            *_DEAF,
             sys.executable,
             "-P",
             "-m",

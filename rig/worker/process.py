@@ -7,7 +7,6 @@ a worker ends, so that nothing in a ring is left behind. It dies with the superv
 
 import asyncio
 import gc
-import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -38,8 +37,6 @@ log = structlog.get_logger()
 
 async def serve(sock: socket.socket) -> None:
     """Run one worker, or describe an app, as the first line on the control socket says."""
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, signal.SIG_IGN)
     control = await Control.open(sock, child=True)
     spec = await control.receive()
     try:

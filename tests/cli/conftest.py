@@ -85,7 +85,7 @@ class FakeConnection:
     def __init__(self, server):
         self._server = server
 
-    async def join(self, topic, payload):
+    async def join(self, topic, payload, *, events=True):
         self._server.joined.append((topic, payload))
         return FakeChannel(self._server)
 

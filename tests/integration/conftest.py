@@ -51,6 +51,10 @@ class Ledger:
         """Return the lines of each life of a worker, [kind, topic, value], the oldest life first."""
         return [self._lines(path) for path in sorted(self.folder.glob("*.life"))]
 
+    def handled_by(self, pid: int) -> int:
+        """Count the lines of one process."""
+        return sum(len(self._lines(path)) for path in self.folder.glob(f"*-{pid}.life"))
+
     def _lines(self, path: Path) -> list[list[Any]]:
         """Read on where the last look ended."""
         position, lines = self._read.get(path, (0, []))
