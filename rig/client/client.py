@@ -1,27 +1,12 @@
-"""
-The asyncio client: one process, no workers, for scripts and other frameworks.
-
-    async with rig.connect("wss://max.example/socket", params={"token": token}) as connection:
-        channel = await connection.join("room:lobby", {"since": 41})
-        reply = await channel.push("new_msg", {"body": "hi"}, timeout=5)
-        async for event in channel:
-            ...
-
-It runs on the same `Connection` as the io process: it reconnects and rejoins by itself. Events wait in a queue for whoever
-iterates; when `max_queued` wait, reading from the socket pauses, so nothing is dropped and nothing grows without bound.
-"""
+"""A connection with its channels: joins, pushes, leaves, and where events go."""
 
 import asyncio
-import random
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from functools import partial
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
 
-from rig.config import Settings
+from rig.client.queue import ClientEvent, EventQueue
 from rig.connection import Connection
 from rig.errors import (
     ConnectionLost,
@@ -37,60 +22,7 @@ from rig.phoenix import Push, Socket
 from rig.phoenix import events as core
 from rig.phoenix.message import AnyMessage
 from rig.phoenix.serializer import decode_payload
-from rig.transport import Endpoint, dial
-
-_DEFAULTS = Settings()
-MAX_QUEUED = 10_000
-"""Events that wait for an iteration before reading pauses."""
-
-
-class ClientEvent(msgspec.Struct, gc=False):
-    """
-    One event.
-
-    Attributes:
-        topic: The topic it came on.
-        event: Its name.
-        payload: Plain objects, or bytes if the frame was binary.
-        raw: The frame as it came.
-    """
-
-    topic: str
-    event: str
-    payload: Any
-    raw: bytes
-
-
-class _Queue:
-    """Events for one iteration; `None` ends it."""
-
-    def __init__(self, changed: Callable[[], None]) -> None:
-        self._events: deque[ClientEvent] = deque()
-        self._changed = changed
-        self._waiter = asyncio.Event()
-        self._ended = False
-
-    def __len__(self) -> int:
-        return len(self._events)
-
-    def put(self, event: ClientEvent) -> None:
-        self._events.append(event)
-        self._waiter.set()
-
-    def end(self) -> None:
-        self._ended = True
-        self._waiter.set()
-
-    async def iterate(self) -> AsyncIterator[ClientEvent]:
-        while True:
-            while self._events:
-                event = self._events.popleft()
-                self._changed()
-                yield event
-            if self._ended:
-                return
-            self._waiter.clear()
-            await self._waiter.wait()
+from rig.transport import Endpoint
 
 
 class ClientChannel:
@@ -100,7 +32,7 @@ class ClientChannel:
         self._client, self.topic = client, topic
         self._wanted = wanted
         self.response: Any = None
-        self._queue = _Queue(client._relieve)
+        self._queue = EventQueue(client._relieve)
         self._iterated = False
 
     def __aiter__(self) -> AsyncIterator[ClientEvent]:
@@ -156,7 +88,7 @@ class Client:
         self._waiting: dict[Push, asyncio.Future[Any]] = {}
         self._joining: dict[str, asyncio.Future[Any]] = {}
         self._leaving: dict[str, asyncio.Future[None]] = {}
-        self._all: _Queue | None = None
+        self._all: EventQueue | None = None
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._paused = False
 
@@ -202,7 +134,7 @@ class Client:
     async def events(self) -> AsyncIterator[ClientEvent]:
         """Yield the events of all channels that are not iterated over, from this call on."""
         if self._all is None:
-            self._all = _Queue(self._relieve)
+            self._all = EventQueue(self._relieve)
             for channel in self._channels.values():
                 while len(channel._queue) and not channel._iterated:
                     self._all.put(channel._queue._events.popleft())
@@ -324,79 +256,6 @@ class Client:
         if self._paused and self._queued() <= self._max_queued // 2:
             self._paused = False
             self._connection.resume_reading()
-
-
-@asynccontextmanager
-async def connect(
-    url: str,
-    *,
-    params: Mapping[str, str] | None = None,
-    headers: Sequence[tuple[str, str]] = (),
-    vsn: str = _DEFAULTS.vsn,
-    auth_token: str | None = None,
-    ca: str | None = None,
-    cert: str | None = None,
-    key: str | None = None,
-    insecure: bool = _DEFAULTS.insecure,
-    connect_timeout: float = _DEFAULTS.connect_timeout,
-    join_timeout: float = _DEFAULTS.join_timeout,
-    push_timeout: float = _DEFAULTS.push_timeout,
-    heartbeat_interval: float = _DEFAULTS.heartbeat_interval,
-    heartbeat_timeout: float = _DEFAULTS.heartbeat_timeout,
-    max_frame_bytes: int = _DEFAULTS.max_frame_bytes,
-    max_queued: int = MAX_QUEUED,
-) -> AsyncIterator[Client]:
-    """
-    Connect to a Phoenix socket.
-
-    Args:
-        url: `ws://` or `wss://…/socket`, with or without `/websocket`; `http://` and `https://` are accepted.
-        params: Connect params.
-        headers: HTTP headers of the upgrade.
-        vsn: Serializer version, "2.0.0" or "1.0.0".
-        auth_token: Sent as Phoenix's `authToken`, in the `Sec-WebSocket-Protocol` header.
-        ca: File with the authority that signed the server's certificate (PEM).
-        cert: Client certificate (PEM).
-        key: Its private key (PEM).
-        insecure: True does not check the server's certificate.
-        connect_timeout: Seconds for name, TCP, TLS and upgrade together.
-        join_timeout: Seconds that a join may take.
-        push_timeout: Seconds that a push may take, if it does not say.
-        heartbeat_interval: Seconds between heartbeats.
-        heartbeat_timeout: Seconds in which a heartbeat's reply, or anything else, must come.
-        max_frame_bytes: Larger frames are dropped.
-        max_queued: Events that may wait for an iteration before reading pauses.
-
-    Raises:
-        ConfigError: If the URL or a file cannot be used.
-        ConnectError: If the first connection does not come about; later ones are tried for ever.
-    """
-    endpoint = Endpoint(
-        url=url,
-        params=dict(params or {}),
-        headers=tuple(headers),
-        vsn=vsn,
-        ca_file=ca,
-        cert_file=cert,
-        key_file=key,
-        insecure=insecure,
-        auth_token=auth_token,
-    )
-    socket = Socket(
-        random=random.random,
-        vsn=vsn,
-        heartbeat_interval=heartbeat_interval,
-        heartbeat_timeout=heartbeat_timeout,
-        join_timeout=join_timeout,
-    )
-    dialler = partial(dial, endpoint, connect_timeout=connect_timeout, max_frame_bytes=max_frame_bytes)
-    client = Client(endpoint, socket, push_timeout=push_timeout, join_timeout=join_timeout, max_queued=max_queued, dialler=dialler)
-    client._connection.start()
-    try:
-        await client._opened
-        yield client
-    finally:
-        await client._close()
 
 
 def _encoded(payload: Any) -> Any:
