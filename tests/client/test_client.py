@@ -31,7 +31,7 @@ from rig.errors import (
 )
 
 PATIENCE = 10.0
-TLS = Path(__file__).parent / "mock_server" / "tls"
+TLS = Path(__file__).parents[1] / "mock_server" / "tls"
 
 
 @pytest.fixture(autouse=True)
