@@ -129,7 +129,7 @@ def test_request_says_everything_the_io_process_needs(line: Line, run: Callable[
         (Outcome.REPLIED, "error", b'{"reason":"no"}', False, PushRefused("room:1", "ack", "error", {"reason": "no"})),
         (Outcome.REPLIED, "odd", b"\x00", True, PushRefused("room:1", "ack", "odd", b"\x00")),
         (Outcome.REPLIED, "ok", b"{", False, RemoteProtocolError("")),
-        (Outcome.REPLIED, "ok", b"[" * 3_000 + b"]" * 3_000, False, RemoteProtocolError("")),
+        (Outcome.REPLIED, "ok", b"[1", False, RemoteProtocolError("")),
         (Outcome.TIMED_OUT, "", b"", True, PushTimeout("room:1", "ack", TIMEOUT)),
         (Outcome.REJECTED, "not joined", b"", True, LocalProtocolError("not joined")),
         (Outcome.INTERRUPTED, "cut", b"", True, ConnectionLost("cut")),
