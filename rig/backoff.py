@@ -17,7 +17,6 @@ Random = Callable[[], float]
 class Cause(StrEnum):
     """Why there is no connection. The values are metric labels and log fields."""
 
-    START = "start"
     UNREACHABLE = "unreachable"
     TIMEOUT = "timeout"
     TLS = "tls"

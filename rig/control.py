@@ -71,7 +71,6 @@ class WorkerSpec(msgspec.Struct, frozen=True, tag="worker"):
 
     settings: Settings
     index: int
-    workers: int
     rings: WorkerFds
     counters: int
 

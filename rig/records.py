@@ -88,10 +88,8 @@ class PushResult(msgspec.Struct, array_like=True, gc=False):
     binary: bool
 
 
-Payload: TypeAlias = msgspec.Raw | bytes
-"""JSON text, or the bytes of a binary frame."""
 Events: TypeAlias = tuple[msgspec.Raw, list[int], Sequence[Any]]
-"""The names for `decode_names`, the number of each event, and its `Payload`."""
+"""The names for `decode_names`, the number of each event, and its payload: `msgspec.Raw`, or bytes if binary."""
 
 _json = msgspec.json.Encoder().encode
 _names = msgspec.json.Decoder(list[str]).decode

@@ -35,7 +35,7 @@ FDS = WorkerFds(RingFds(3, (4,)), RingFds(5, (6, 7)), RingFds(8, (9,)))
 SETTINGS = Settings(target="app:app", param={"token": "x"}, header=(("a", "b"),))
 TO_CHILD = [
     IoSpec(SETTINGS, "ws://x/socket", {"a:*": {"since": 1}}, [RouteSpec("a:*", "tick", None)], [FDS], 10),
-    WorkerSpec(SETTINGS, 1, 2, FDS, 11),
+    WorkerSpec(SETTINGS, 1, FDS, 11),
     DescribeSpec(SETTINGS),
     Drain(),
     Stop(),

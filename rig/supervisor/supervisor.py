@@ -118,9 +118,8 @@ class Supervisor:
 
     def _make_children(self, description: Description, url: str, memory: SharedMemory) -> None:
         settings = self._settings
-        count = len(memory.workers)
         for index, worker in enumerate(memory.workers):
-            spec = WorkerSpec(settings, index, count, worker.fds, worker.page.fd)
+            spec = WorkerSpec(settings, index, worker.fds, worker.page.fd)
             fds = (*worker.fds.all(), worker.page.fd)
             self._workers.append(Child(f"worker-{index}", "rig.worker", spec, fds, self._heard))
         routes = [RouteSpec(route.topic, route.event, route.key) for route in description.routes]

@@ -1,10 +1,8 @@
 """What the tests of the io process share: rings, a page of counters, and a loop to run on."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
-import uvloop
 
 from rig.counters import IO_COUNTERS, Page
 
@@ -15,17 +13,3 @@ def page() -> Iterator[Page]:
     page = Page.create(IO_COUNTERS)
     yield page
     page.close()
-
-
-@pytest.fixture
-def run() -> Callable[[Callable[[], Awaitable[None]]], None]:
-    """Give a function that runs a coroutine function on the loop that the io process uses, for at most ten seconds."""
-
-    def run(main: Callable[[], Awaitable[None]]) -> None:
-        async def limited() -> None:
-            async with asyncio.timeout(10):
-                await main()
-
-        uvloop.run(limited())
-
-    return run

@@ -2,13 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import msgspec
 import pytest
-import uvloop
 
 from rig.app import App
 from rig.counters import WORKER_COUNTERS, WORKER_HISTOGRAMS, Page
@@ -135,17 +134,3 @@ def bench() -> Iterator[Bench]:
     bench = Bench()
     yield bench
     bench.close()
-
-
-@pytest.fixture
-def run() -> Callable[[Callable[[], Awaitable[None]]], None]:
-    """Give a function that runs a coroutine function on the loop that workers use, for at most ten seconds."""
-
-    def run(main: Callable[[], Awaitable[None]]) -> None:
-        async def limited() -> None:
-            async with asyncio.timeout(10):
-                await main()
-
-        uvloop.run(limited())
-
-    return run
