@@ -8,10 +8,14 @@ Every exception that rig raises on purpose, in one tree.
     ├── ConnectError                no connection came about
     │   ├── ConnectFailed           no TCP connection: name not found, refused, unreachable
     │   ├── ConnectTimeout          not done within the connect time-out
+    │   ├── ProxyFailed             the proxy cannot be reached, or does not let us through
     │   ├── TlsFailed               the certificate or the TLS handshake was refused
+    │   │   └── PinMismatch         … because the certificate is not the pinned one
+    │   ├── TokenUnavailable        the provider has no token to connect with
     │   ├── NotWebSocket            something answered that does not speak WebSocket
     │   └── HandshakeRefused        the server answered the upgrade with an HTTP error
-    │       └── AuthenticationRefused   … with 401 or 403
+    │       ├── AuthenticationRefused   … with 401 or 403
+    │       └── RedirectRefused         … with a redirect that is not followed
     ├── ConnectionLost              the connection ended while something waited for it
     ├── JoinRefused, JoinTimeout    a join was answered with an error, or not at all
     ├── PushRefused, PushTimeout    a push was answered with an error, or not at all
@@ -80,6 +84,36 @@ class TlsFailed(ConnectError):
         )
 
 
+class PinMismatch(TlsFailed):
+    """The server's certificate is none of those that are pinned."""
+
+    def __init__(self, host: str, pin: str) -> None:
+        self.host, self.pin, self.reason = host, pin, "the certificate is not the pinned one"
+        ConnectError.__init__(
+            self,
+            f"the certificate of {host} is not the pinned one: if it was renewed on purpose, pin it with --pin {pin}; "
+            "else somebody stands between",
+        )
+
+
+class ProxyFailed(ConnectError):
+    """The proxy cannot be reached, or refuses to connect us. `proxy` is its URL without the password."""
+
+    def __init__(self, proxy: str, reason: str) -> None:
+        self.proxy, self.reason = proxy, reason
+        super().__init__(f"the proxy {proxy} did not let us through ({reason}): check --proxy, and user and password in it")
+
+
+class TokenUnavailable(ConnectError):
+    """The provider of `--auth` has no token. `provider` names it, never with a secret."""
+
+    exit_code = 4
+
+    def __init__(self, provider: str, reason: str) -> None:
+        self.provider, self.reason = provider, reason
+        super().__init__(f"no token from {provider}: {reason}")
+
+
 class NotWebSocket(ConnectError):
     """The peer answered, but not with a WebSocket handshake."""
 
@@ -100,6 +134,14 @@ class AuthenticationRefused(HandshakeRefused):
     """The server answered 401 or 403. Phoenix also answers 403 to a wrong `vsn` or origin."""
 
     exit_code = 4
+
+
+class RedirectRefused(HandshakeRefused):
+    """The server answered with a redirect that would give up TLS, leave the host with a secret, or never end."""
+
+    def __init__(self, url: str, status: int, target: str, reason: str) -> None:
+        self.url, self.status, self.target, self.reason = url, status, target, reason
+        ConnectError.__init__(self, f"{url} redirects to {target}, which is not followed: {reason}")
 
 
 class ConnectionLost(RigError):

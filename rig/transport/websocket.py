@@ -8,9 +8,6 @@ What must stay true:
 - No peer can make us wait: every way to the end has the close time-out behind it, after which the socket is cut.
 - An exception of the owner is logged, and ends this connection with 1011: nothing that it has not seen is passed over in silence.
 
-`use_aiofastnet` is off: where reads are as large as here, uvloop's own transports are as fast on plain sockets and faster
-under TLS, and they do not report every server that hangs up as an error of the loop.
-
 picows makes the handshake, sends, and parses what is unusual; the mass of frames is cut by `rig.transport.splitter`.
 
 Known limits, from picows: the memory for frames above 64 KiB is kept as long as the connection. Masking keys come from
@@ -21,115 +18,25 @@ Source: RFC 6455 sections 5.5, 7.1 and 7.4.
 
 import asyncio
 import logging
-import socket
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 
-import aiohappyeyeballs
-from picows import WSHandshakeError, WSMsgType, WSParsedURL, WSTransport, ws_connect
+from picows import WSMsgType, WSTransport
 
-from rig.errors import ConnectTimeout
 from rig.phoenix.message import BinaryFrame
 from rig.transport.base import Closed, TransportOwner
 from rig.transport.close_codes import ABNORMAL, CODE_MISSING, INTERNAL_ERROR, check_close_code
-from rig.transport.endpoint import Endpoint
-from rig.transport.handshake import closed_during_handshake, connect_failed, handshake_failed
 from rig.transport.reader import FrameReader
 from rig.transport.splitter import FrameSplitter
 
-MIB = 1024 * 1024
-
 _MAX_REASON_BYTES = 123
-_HAPPY_EYEBALLS_DELAY = 0.25
-_TURNS_TO_CLOSE = 20
-# Beyond this multiple of the frame limit a frame is not even read to its end: the connection is closed with 1009.
-_HARD_LIMIT_FACTOR = 16
-_PARSER_BUFFER_BYTES = 16 * 1024  # grows with the frames that picows parses, which are few
 
 _log = logging.getLogger(__name__)
-_picows_log = logging.getLogger(f"{__name__}.picows")
-_picows_log.setLevel(logging.WARNING)  # it reports every connection at INFO
-
-
-async def dial(
-    endpoint: Endpoint,
-    owner: TransportOwner,
-    *,
-    connect_timeout: float = 5.0,
-    close_timeout: float = 2.0,
-    max_frame_bytes: int = MIB,
-    read_buffer_bytes: int = 256 * 1024,
-) -> "WebSocketTransport":
-    """
-    Open a WebSocket.
-
-    Args:
-        endpoint: Where to connect. Redirects are not followed: they would carry the token to another place.
-        owner: Told what arrives, from the next turn of the loop after this returns.
-        connect_timeout: Seconds for the name, TCP, TLS and the upgrade together.
-        close_timeout: Seconds for the closing handshake, after which the socket is cut.
-        max_frame_bytes: Limit of one message. A larger one is dropped and reported; a frame of more than 16 times
-            the limit ends the connection with 1009.
-        read_buffer_bytes: What one read takes at most, and so what is still handed on after `pause_reading`; 256 KiB or less.
-
-    Raises:
-        ConfigError: If a TLS file cannot be used.
-        ConnectFailed: If the host is not found, or the port cannot be reached.
-        ConnectTimeout: If it is not done within `connect_timeout`.
-        TlsFailed: If the TLS handshake fails, most often because of the certificate.
-        AuthenticationRefused: If the server answers 401 or 403.
-        HandshakeRefused: If the server answers another status than 101.
-        NotWebSocket: If what the server answers is no WebSocket handshake.
-    """
-    transport = WebSocketTransport(
-        owner, close_timeout=close_timeout, max_frame_bytes=max_frame_bytes, read_buffer_bytes=read_buffer_bytes
-    )
-    context = endpoint.ssl_context()
-    sock: socket.socket | None = None
-
-    async def connect(_: WSParsedURL) -> socket.socket:
-        nonlocal sock
-        sock = await _connect_tcp(endpoint)
-        return sock
-
-    try:
-        async with asyncio.timeout(connect_timeout):
-            _, listener = await ws_connect(
-                lambda request, response: transport.reader,
-                endpoint.websocket_url(),
-                ssl_context=context,
-                websocket_handshake_timeout=None,
-                logger_name=_picows_log,
-                enable_auto_pong=False,
-                max_frame_size=max_frame_bytes * _HARD_LIMIT_FACTOR,
-                extra_headers=endpoint.request_headers(),
-                max_redirects=0,
-                read_buffer_init_size=_PARSER_BUFFER_BYTES,
-                socket_factory=connect,
-                use_aiofastnet=False,
-            )
-    except asyncio.CancelledError:
-        await _hang_up(transport, sock)
-        raise
-    except Exception as exc:
-        await _hang_up(transport, sock)
-        if isinstance(exc, TimeoutError) and exc.errno is None:  # with a number it is the kernel's, and came earlier
-            raise ConnectTimeout(endpoint.display, connect_timeout) from exc
-        if sock is None and isinstance(exc, OSError):
-            raise connect_failed(endpoint, exc) from exc
-        if isinstance(exc, OSError | WSHandshakeError):
-            raise handshake_failed(endpoint, exc) from exc
-        raise
-    if listener is None:  # picows returns normally if the server hangs up during the handshake
-        raise closed_during_handshake(endpoint)
-    asyncio.get_running_loop().call_soon(transport.release)
-    return transport
 
 
 class WebSocketTransport:
     """
-    An open connection, see `rig.transport.base.Transport`. Made by `dial`.
+    An open connection, see `rig.transport.base.Transport`. Made by `rig.transport.dial`.
 
     Args:
         owner: Told what arrives.
@@ -333,33 +240,6 @@ class WebSocketTransport:
     @property
     def _gone(self) -> bool:
         return self._ws.is_disconnected or self._ws.underlying_transport.is_closing()
-
-
-async def _connect_tcp(endpoint: Endpoint) -> socket.socket:
-    loop = asyncio.get_running_loop()
-    addresses = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
-    return await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY, interleave=1)
-
-
-async def _hang_up(transport: WebSocketTransport, sock: socket.socket | None) -> None:
-    """
-    Close the socket of a handshake that failed.
-
-    picows shields the handshake from cancellation, and keeps its transport to itself. Shutting the socket down makes that
-    transport see the end of the stream and close in the next turns of the loop, so that the descriptor is free afterwards.
-    """
-    if sock is None:
-        return
-    if transport.is_open:
-        transport.abort()
-    else:
-        with suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
-    for _ in range(_TURNS_TO_CLOSE):
-        if sock.fileno() == -1:
-            return
-        await asyncio.sleep(0)
-    sock.close()
 
 
 def _look_at(task: "asyncio.Task[None]") -> None:

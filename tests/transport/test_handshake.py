@@ -73,7 +73,7 @@ def test_a_failure_of_the_resolver_is_connect_failed(monkeypatch):
         async def fail(endpoint):
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-        monkeypatch.setattr("rig.transport.websocket._connect_tcp", fail)
+        monkeypatch.setattr("rig.transport.upgrade._connect_tcp", fail)
         with pytest.raises(ConnectFailed, match="name or service not known"):
             await dial(Endpoint("ws://nowhere.example/socket"), Owner())
 
