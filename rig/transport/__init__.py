@@ -6,8 +6,8 @@ Ways to move whole frames: a WebSocket, and a pair in memory for tests.
 
 from rig.phoenix.message import BinaryFrame
 from rig.transport.base import Closed, Transport, TransportOwner
-from rig.transport.upgrade import dial
 from rig.transport.endpoint import Endpoint
+from rig.transport.upgrade import dial
 from rig.transport.websocket import WebSocketTransport
 
 __all__ = ["BinaryFrame", "Closed", "Endpoint", "Transport", "TransportOwner", "WebSocketTransport", "dial"]
