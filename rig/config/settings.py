@@ -116,10 +116,55 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "HTTP header of the upgrade request; repeatable", CONNECT, holds="headers", metavar="K:V", expected="K: V", secret=True
         ),
     ] = ()
+    transport: Annotated[
+        Literal["websocket", "longpoll", "auto"],
+        About("how frames travel; auto takes longpoll where the WebSocket upgrade is blocked", CONNECT),
+    ] = "websocket"
+    fallback_timeout: Annotated[Seconds, About("until --transport auto takes longpoll instead", CONNECT, unit="s")] = 2.5
+    auth: Annotated[
+        Annotated[str, Meta(pattern=r"^(none|(env|file|command|keyring):.+)$")],
+        About(
+            "where the token comes from; asked before every connect and every join",
+            CONNECT,
+            metavar="none|env:VAR|file:PATH|command:CMD|keyring:NAME",
+            expected="none, env:VAR, file:PATH, command:CMD or keyring:NAME",
+        ),
+    ] = "none"
+    auth_mode: Annotated[
+        Annotated[str, Meta(pattern=r"^(subprotocol|header|(param|header|join):.+)$")],
+        About(
+            "how the token travels: as phoenix.js sends authToken, as a connect parameter, as a header (Authorization: Bearer, or "
+            "as it is in the header named), or in the payload of every join",
+            CONNECT,
+            metavar="subprotocol|param:NAME|header|header:NAME|join:NAME",
+            expected="subprotocol, param:NAME, header, header:NAME or join:NAME",
+        ),
+    ] = "subprotocol"
+    auth_timeout: Annotated[Seconds, About("until the provider must have given the token", CONNECT, unit="s")] = 10.0
     ca: Annotated[str | None, About("authority that signed the server's certificate (PEM)", CONNECT, holds="file")] = None
     cert: Annotated[str | None, About("client certificate (PEM)", CONNECT, holds="file")] = None
     key: Annotated[str | None, About("private key of the client certificate (PEM)", CONNECT, holds="file")] = None
-    insecure: Annotated[bool, About("do not check the server's certificate", CONNECT)] = False
+    pin: Annotated[
+        tuple[str, ...],
+        About(
+            "accept only this certificate: sha256//BASE64 of its public key, or its SHA-256 in hex; repeatable",
+            CONNECT,
+            metavar="SHA256",
+        ),
+    ] = ()
+    proxy: Annotated[
+        str | None,
+        About(
+            "HTTP or SOCKS proxy; env takes it from HTTPS_PROXY, ALL_PROXY and NO_PROXY",
+            CONNECT,
+            metavar="URL|env",
+            expected="http://HOST:PORT, socks5://HOST:PORT, socks4://HOST:PORT or env",
+            secret=True,
+        ),
+    ] = None
+    insecure: Annotated[
+        bool, About("do not check the server's certificate, and let a token travel without TLS to another host", CONNECT)
+    ] = False
     connect_timeout: Annotated[Seconds, About("until name, TCP, TLS and upgrade must be done", CONNECT, unit="s")] = 5.0
     join_timeout: Annotated[Seconds, About("until a join must be answered", CONNECT, unit="s")] = 10.0
     push_timeout: Annotated[Seconds, About("until a push must be answered", CONNECT, unit="s", spellings={"push": "--timeout"})] = (

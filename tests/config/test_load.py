@@ -32,6 +32,9 @@ def sample(option):
         "pairs": ("a=b", {"a": "b"}),
         "headers": ("A: b", (("A", "b"),)),
     }
+    by_name = {"auth": ("env:MAX_TOKEN", "env:MAX_TOKEN"), "auth_mode": ("param:token", "param:token")}
+    if option.name in by_name:
+        return by_name[option.name]
     if option.about.holds:
         return by_form[option.about.holds]
     kind = msgspec.inspect.type_info(option.type)
@@ -377,3 +380,10 @@ def test_a_command_without_rings_takes_larger_frames():
 def test_every_fault_ends_the_command_with_usage():
     """Exit code 2, as for any wrong option."""
     assert ConfigError("x").exit_code == 2
+
+
+@pytest.mark.parametrize("value", ["env:", "environment:X", "file", "bearer"])
+def test_an_unknown_provider_of_tokens_is_refused_with_the_known_ones(value):
+    """Whoever mistypes --auth reads which providers there are."""
+    with pytest.raises(ConfigError, match="none, env:VAR, file:PATH, command:CMD or keyring:NAME"):
+        load("run", {"auth": value}, environ={})
