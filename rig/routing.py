@@ -1,5 +1,5 @@
 """
-Which handlers an event belongs to, and which worker and lane take it. Pure.
+Which handlers an event belongs to, which worker and lane take it, and which socket a topic is joined on. Pure.
 
 A topic pattern is literal text with `*` (any text, the empty one too, only at the end) or `{name}` (one segment: no
 colon). An event pattern is a name, or a glob in the sense of `fnmatch`. All patterns that match apply, in the order
@@ -9,6 +9,7 @@ in which they were declared; the first of them gives the ordering key.
 import re
 from collections.abc import Mapping
 from fnmatch import translate
+from hashlib import blake2b
 from zlib import crc32
 
 from rig.errors import AppError
@@ -57,6 +58,27 @@ def shard(key: bytes, shards: int) -> int:
 def lane(key: bytes, lanes: int) -> int:
     """Return which of a worker's `lanes` handles this ordering key, independent of `shard`."""
     return (crc32(key, 0x5EED) >> 8) % lanes
+
+
+def rendezvous(topic: str, sockets: int) -> int:
+    """
+    Return which of `sockets` a topic is joined on: the same in every process, for ever.
+
+    Each socket draws a number for the topic, and the highest wins. So one socket more takes its even share from all others,
+    and no topic moves between those. The checksum of `shard` cannot draw them: for two sockets its numbers differ in the same
+    bits whatever the topic.
+
+    Args:
+        topic: The topic.
+        sockets: How many there are, at least 1.
+
+    Raises:
+        ValueError: If there are none, or if the topic cannot be encoded as UTF-8.
+
+    Source: Thaler and Ravishankar, "Using Name-Based Mappings to Increase Hit Rates" (1998); RFC 7693 for the hash.
+    """
+    name = topic.encode()
+    return max(range(sockets), key=lambda number: blake2b(name, digest_size=8, salt=b"%d" % number).digest())
 
 
 def joined_topics(named: Mapping[str, object], patterns: list[Pattern]) -> list[str]:

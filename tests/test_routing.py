@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rig.errors import AppError
-from rig.routing import Pattern, joined_topics, lane, shard
+from rig.routing import Pattern, joined_topics, lane, rendezvous, shard
 
 # Patterns.
 
@@ -153,6 +153,57 @@ def test_keys_are_spread():
     cells = [(shard(key, 2), lane(key, 8)) for key in keys]
 
     assert all(180 <= cells.count((s, n)) <= 320 for s in range(2) for n in range(8))
+
+
+# Sockets.
+
+HOMES = {
+    "": (0, 1, 1, 37),
+    "room:1": (0, 0, 0, 51),
+    "applications:42": (0, 0, 0, 20),
+    "applications:*": (0, 0, 0, 33),
+    "köln": (0, 0, 0, 53),
+}
+TOPICS = [f"applications:{number}" for number in range(4_000)]
+
+
+@pytest.mark.parametrize("topic", list(HOMES))
+def test_a_topic_is_joined_on_the_socket_that_it_always_was(topic):
+    """Neither version, nor hash seed, nor process changes where a topic is joined: a worker and the io processes agree on it."""
+    assert tuple(rendezvous(topic, sockets) for sockets in (1, 2, 3, 64)) == HOMES[topic]
+
+
+@given(st.text(), st.integers(1, 80))
+def test_one_socket_more_takes_topics_from_others_and_moves_none_between_them(topic, sockets):
+    """A topic stays where it is, or goes to the new socket."""
+    before = rendezvous(topic, sockets)
+
+    assert 0 <= before < sockets
+    assert rendezvous(topic, sockets + 1) in (before, sockets)
+
+
+@pytest.mark.parametrize("sockets", [2, 3, 7])
+def test_topics_are_spread_evenly_over_sockets(sockets):
+    """Each socket has its share to within a fifth, also of those topics that go to one worker."""
+    fair = len(TOPICS) / sockets
+    of_one_worker = [topic for topic in TOPICS if shard(topic.encode(), 2) == 0]
+
+    for topics, share in ((TOPICS, fair), (of_one_worker, fair / 2)):
+        homes = [rendezvous(topic, sockets) for topic in topics]
+        assert all(0.8 * share < homes.count(socket) < 1.2 * share for socket in range(sockets))
+
+
+def test_the_share_that_moves_is_that_of_the_new_socket():
+    """From four sockets to five, a fifth of the topics moves."""
+    moved = sum(rendezvous(topic, 4) != rendezvous(topic, 5) for topic in TOPICS)
+
+    assert 0.17 < moved / len(TOPICS) < 0.23
+
+
+def test_no_sockets_have_no_topic():
+    """There is nothing to choose from."""
+    with pytest.raises(ValueError, match="empty"):
+        rendezvous("room:1", 0)
 
 
 # What to join.
