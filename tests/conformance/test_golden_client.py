@@ -2,7 +2,7 @@
 The recorded conversations, through `Socket`: it does what the recorded client did, hears what Phoenix answered, and must
 say of each frame what that frame means. Where it did the same, its frames must be the recorded ones, byte for byte.
 
-A small model, written from PHOENIX.md's rules and knowing nothing of the core, says what each received frame means. Refs
+A small model, written from what Phoenix does and knowing nothing of the core, says what each received frame means. Refs
 are the recorded ones: the socket's counter is put where the recorded client's was.
 
 Left out, because they say nothing about this core:
