@@ -64,9 +64,25 @@ def reconnect_delay(attempt: int, cause: Cause, random: Random, *, retry_after: 
     return floor + delay
 
 
-def rejoin_delay(attempt: int, random: Random) -> float:
-    """Return the wait in seconds before a refused or crashed channel is joined again; `attempt` 0 is the first."""
-    return full_jitter(attempt, random, base=1.0)
+def rejoin_delay(attempt: int, random: Random, *, unauthorized: int = 0) -> float:
+    """
+    Return the wait in seconds before a refused or crashed channel is joined again.
+
+    The first refusal as unauthorised may only mean that the token is too old: it is tried again soon, after a second in which
+    the caller can get a fresh one. If that is no better, the slow lane follows.
+
+    Args:
+        attempt: 0 for the first wait.
+        random: The source of randomness.
+        unauthorized: How many times in a row the join was refused as unauthorised.
+    """
+    match unauthorized:
+        case 0:
+            return full_jitter(attempt, random, base=1.0)
+        case 1:
+            return 1.0 + random()
+        case _:
+            return FLOORS[Cause.UNAUTHORIZED] + full_jitter(attempt, random, base=1.0)
 
 
 def restart_delay(deaths: int) -> float:

@@ -162,8 +162,7 @@ class JoinRefused(RigError):
     @property
     def unauthorized(self) -> bool:
         """True if the response says `unauthorized`, `forbidden` or the like in its `reason`."""
-        reason = self.response.get("reason") if isinstance(self.response, dict) else self.response
-        return isinstance(reason, str) and reason.lower() in {"unauthorized", "unauthorised", "forbidden", "unauthenticated"}
+        return says_unauthorized(self.response)
 
 
 class JoinTimeout(RigError):
@@ -203,6 +202,12 @@ class LocalProtocolError(RigError):
 
 class RemoteProtocolError(RigError):
     """A frame that no Phoenix server would send."""
+
+
+def says_unauthorized(response: Any) -> bool:
+    """Return True if the answer to a join says `unauthorized`, `forbidden` or the like, as its `reason` or alone."""
+    reason = response.get("reason") if isinstance(response, dict) else response
+    return isinstance(reason, str) and reason.lower() in {"unauthorized", "unauthorised", "forbidden", "unauthenticated"}
 
 
 def _remedy(status: int) -> str:

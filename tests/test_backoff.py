@@ -76,6 +76,13 @@ def test_rejoin_ceilings():
     assert rejoin_delay(3, lambda: 0.0) == 0.0
 
 
+@given(ATTEMPT, CHANCE, st.integers(2, 1000))
+def test_a_join_refused_as_unauthorised_is_retried_soon_and_then_slowly(attempt, chance, more):
+    """The first retry leaves a second for a fresh token; if that one is refused too, a minute passes before each further one."""
+    assert 1.0 <= rejoin_delay(attempt, lambda: chance, unauthorized=1) <= 2.0
+    assert 60.0 <= rejoin_delay(attempt, lambda: chance, unauthorized=more) <= 90.0
+
+
 def test_causes_are_labels():
     """Each cause is a word that a metric can carry."""
     assert all(cause.value.isidentifier() and cause.value == cause.value.lower() for cause in Cause)

@@ -75,6 +75,7 @@ class Channel:
         join_ref: The ref of the latest join: what tells this life of the channel from an earlier one.
         leave_ref: The ref of the latest leave.
         attempts: Joins that failed in a row.
+        unauthorized: Answers in a row that refused a join as unauthorised.
         joined_once: True after the first accepted join.
     """
 
@@ -84,6 +85,7 @@ class Channel:
         self.join_ref: str | None = None
         self.leave_ref: str | None = None
         self.attempts = 0
+        self.unauthorized = 0
         self.joined_once = False
 
     def apply(self, what: Input) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 from rig.backoff import Random, rejoin_delay
-from rig.errors import LocalProtocolError
+from rig.errors import LocalProtocolError, says_unauthorized
 from rig.phoenix import events
 from rig.phoenix.channel import Channel, ChannelState, Input
 from rig.phoenix.message import CLOSE, ERROR, JOIN, LEAVE, AnyMessage
@@ -60,6 +60,11 @@ class Channels:
         """Return where a channel stands; one that is not known is closed."""
         channel = self._channels.get(topic)
         return ChannelState.CLOSED if channel is None else channel.state
+
+    def join_ref(self, topic: str) -> str | None:
+        """Return the ref of a channel's latest join, None if there is none."""
+        channel = self._channels.get(topic)
+        return None if channel is None else channel.join_ref
 
     @property
     def pending(self) -> int:
@@ -255,7 +260,7 @@ class Channels:
         self._timers.cancel(TimerKey("join", channel.topic))
         self._apply(channel, Input.ACCEPTED)
         joined = events.Joined(channel.topic, response, channel.joined_once)
-        channel.attempts, channel.joined_once = 0, True
+        channel.attempts, channel.unauthorized, channel.joined_once = 0, 0, True
         assert channel.join_ref is not None
         self._pushes.joined(channel.topic, channel.join_ref)
         return [joined]
@@ -263,7 +268,10 @@ class Channels:
     def _refused(self, channel: Channel, response: Any, now: float) -> Received:
         self._timers.cancel(TimerKey("join", channel.topic))
         self._apply(channel, Input.REFUSED)
-        return [events.JoinRejected(channel.topic, response, self._rejoin_later(channel, now))]
+        unauthorized = says_unauthorized(response)
+        channel.unauthorized = channel.unauthorized + 1 if unauthorized else 0
+        delay = self._rejoin_later(channel, now, unauthorized=channel.unauthorized)
+        return [events.JoinRejected(channel.topic, response, delay, unauthorized)]
 
     def _stopped(self, channel: Channel, now: float) -> Received:
         left = channel.state is ChannelState.LEAVING
@@ -272,8 +280,8 @@ class Channels:
             return [*self._drop_pushes(channel.topic, "the server closed the channel"), self._forget(channel, left=left)]
         return [events.ChannelClosed(channel.topic, False, self._rejoin_later(channel, now))]
 
-    def _rejoin_later(self, channel: Channel, now: float) -> float:
-        delay = rejoin_delay(channel.attempts, self._random)
+    def _rejoin_later(self, channel: Channel, now: float, *, unauthorized: int = 0) -> float:
+        delay = rejoin_delay(channel.attempts, self._random, unauthorized=unauthorized)
         channel.attempts += 1
         self._timers.set(TimerKey("rejoin", channel.topic), now + delay)
         return delay

@@ -57,11 +57,17 @@ class Joined(msgspec.Struct, frozen=True, gc=False):
 
 
 class JoinRejected(msgspec.Struct, frozen=True, gc=False):
-    """The server refused a join, or its payload could not be made; it is tried again after `delay` seconds."""
+    """
+    The server refused a join, or its payload could not be made; it is tried again after `delay` seconds.
+
+    `unauthorized` if the response says so: then it is time for a fresh token. The first retry leaves a second to get one, the
+    later ones are slow.
+    """
 
     topic: str
     response: Any
     delay: float
+    unauthorized: bool = False
 
 
 class JoinTimedOut(msgspec.Struct, frozen=True, gc=False):

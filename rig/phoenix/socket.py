@@ -81,6 +81,10 @@ class Socket:
         """Return where a channel stands."""
         return self._channels.state(topic)
 
+    def join_ref(self, topic: str) -> str | None:
+        """Return the ref of a channel's latest join, None if there is none: what tells its present life from earlier ones."""
+        return self._channels.join_ref(topic)
+
     @property
     def joined_topics(self) -> int:
         """How many topics are joined or being joined."""

@@ -120,12 +120,129 @@ def test_refused_join_is_tried_again(peer):
     for i in range(1, 8):
         [[join_ref, ref, *_]] = opened.sent()
         assert join_ref == ref == str(i)
-        [rejected] = opened.reply(ref, "room:1", {"reason": "unauthorized"}, status="error", join_ref=ref)
-        assert rejected == JoinRejected("room:1", {"reason": "unauthorized"}, rejected.delay)
+        [rejected] = opened.reply(ref, "room:1", {"reason": "full"}, status="error", join_ref=ref)
+        assert rejected == JoinRejected("room:1", {"reason": "full"}, rejected.delay)
         delays.append(rejected.delay)
         opened.advance(rejected.delay)
 
     assert delays == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+
+
+# Refused as unauthorised.
+
+REFUSED = {"reason": "unauthorized"}
+
+
+def refuse(peer, response):
+    """Let the server refuse the join that is among the frames, and return the event."""
+    [ref] = [f[1] for f in peer.sent() if f[3] == "phx_join"]
+    [rejected] = peer.reply(ref, "room:1", response, status="error", join_ref=ref)
+    return rejected
+
+
+@pytest.mark.parametrize(
+    ("response", "unauthorized"),
+    [
+        ({"reason": "unauthorized"}, True),
+        ({"reason": "Forbidden"}, True),
+        ({"reason": "unauthenticated", "more": 1}, True),
+        ("unauthorized", True),
+        ({"reason": "room is full"}, False),
+        ({"reason": None}, False),
+        ({}, False),
+        ([], False),
+    ],
+)
+def test_a_refusal_tells_whether_it_is_about_the_token(opened, response, unauthorized):
+    """The owner hears when a fresh token is called for."""
+    opened.socket.join("room:1", {}, 0.0)
+
+    rejected = refuse(opened, response)
+
+    assert (rejected.response, rejected.unauthorized) == (response, unauthorized)
+
+
+def test_an_expired_token_costs_one_quick_retry(opened):
+    """The first retry comes within two seconds, and asks the payload again: with a fresh token it joins."""
+    tokens = iter(["old", "fresh"])
+    opened.socket.join("room:1", lambda: {"token": next(tokens)}, 0.0)
+
+    assert 1.0 <= refuse(opened, REFUSED).delay < 2.0
+    opened.advance(2.0)
+
+    [[ref, _, _, _, payload]] = opened.sent()
+    assert payload == {"token": "fresh"}
+    assert isinstance(opened.reply(ref, "room:1", join_ref=ref)[0], Joined)
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.999])
+def test_a_token_that_stays_bad_is_tried_once_a_minute(peer, chance):
+    """From the second refusal in a row on at least 60 s pass, so that a server that says no is not asked every few seconds."""
+    p = peer(heartbeat_interval=1e9)
+    p.open()
+    p.chance = chance
+    p.socket.join("room:1", {}, 0.0)
+
+    delays = []
+    for _ in range(6):
+        delays.append(refuse(p, REFUSED).delay)
+        assert p.advance(delays[-1] - 0.001) == []
+        assert p.socket.frames_to_send() == []
+        p.advance(0.001)
+
+    assert 1.0 <= delays[0] < 2.0
+    assert all(60.0 <= delay <= 90.0 for delay in delays[1:])
+
+
+def test_an_accepted_join_ends_the_slow_lane(peer):
+    """After a join that succeeded, the next refusal is the first one again; and so it is after another answer."""
+    p = peer(heartbeat_interval=1e9)
+    p.open()
+    p.socket.join("room:1", {}, 0.0)
+    for _ in range(2):
+        p.advance(refuse(p, REFUSED).delay)
+    [join_ref] = [f[1] for f in p.sent()]
+    p.reply(join_ref, "room:1", join_ref=join_ref)
+    p.say(join_ref, join_ref, "room:1", "phx_error", CRASH)
+    p.advance(1.0)
+    first = refuse(p, REFUSED)
+    p.advance(first.delay)
+    other = refuse(p, {"reason": "full"})
+    p.advance(other.delay)
+    again = refuse(p, REFUSED)
+
+    assert first.delay < 2.0
+    assert other.delay < 60.0
+    assert again.delay < 2.0
+
+
+def test_the_slow_lane_holds_over_a_reconnect(peer):
+    """A reconnect tries at once, as it does with every channel, but a refusal then is no first one."""
+    p = peer(heartbeat_interval=1e9)
+    p.open()
+    p.socket.join("room:1", {}, 0.0)
+    p.advance(refuse(p, REFUSED).delay)
+    p.sent()
+    p.socket.closed(1006, "", p.now)
+    p.open()
+
+    assert refuse(p, REFUSED).delay >= 60.0
+
+
+def test_only_the_refused_channel_is_slow(peer):
+    """Another topic's joins have their own count."""
+    p = peer(heartbeat_interval=1e9)
+    p.open()
+    p.socket.join("room:1", {}, 0.0)
+    for _ in range(2):
+        p.advance(refuse(p, REFUSED).delay)
+    p.sent()
+    p.socket.join("room:2", {}, p.now)
+    [[ref, *_]] = p.sent()
+
+    [rejected] = p.reply(ref, "room:2", REFUSED, status="error", join_ref=ref)
+
+    assert rejected.delay < 2.0
 
 
 def test_an_accepted_join_resets_the_rejoin_delay(opened):
@@ -139,6 +256,20 @@ def test_an_accepted_join_resets_the_rejoin_delay(opened):
     [errored] = opened.say("2", "2", "room:1", "phx_error", CRASH)
 
     assert errored.delay == 1.0
+
+
+def test_join_ref_names_the_present_life(opened):
+    """Each join has a ref of its own, which the owner can ask for; a topic that is not wanted has none."""
+    assert opened.socket.join_ref("room:1") is None
+    opened.joined("room:1")
+    assert opened.socket.join_ref("room:1") == "1"
+    opened.say("1", "1", "room:1", "phx_error", CRASH)
+    opened.advance(0.5)
+    assert opened.socket.join_ref("room:1") == "2"
+
+    opened.socket.leave("room:1", opened.now)
+    opened.reply("3", "room:1", join_ref="2")
+    assert opened.socket.join_ref("room:1") is None
 
 
 def test_unrouted_join_has_no_join_ref(peer):
