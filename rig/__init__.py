@@ -1,7 +1,7 @@
 """
 rig: a dependable Python worker for Phoenix Channels.
 
-What an application imports: `App` and `Event` for handlers, `connect` for a client, and the errors.
+What an application imports: `App` and `Event` for handlers, `connect` and `Presence` for a client, and the errors.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,8 @@ from rig.errors import (
 )
 
 if TYPE_CHECKING:
-    from rig.client import connect
+    from rig.client.connect import connect
+    from rig.client.presence import Presence
 
 __version__ = "0.1.0"
 
@@ -29,6 +30,7 @@ __all__ = [
     "Event",
     "JoinRefused",
     "JoinTimeout",
+    "Presence",
     "PushRefused",
     "PushTimeout",
     "RigError",
@@ -39,8 +41,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import the client only for those who use it: a worker does not."""
-    if name == "connect":
-        from rig.client import connect
+    if name in ("connect", "Presence"):
+        import rig.client
 
-        return connect
+        return getattr(rig.client, name)
     raise AttributeError(f"module 'rig' has no attribute {name!r}")

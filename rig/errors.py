@@ -4,7 +4,7 @@ Every exception that rig raises on purpose, in one tree.
     RigError                        what a user may want to catch
     ├── ConfigError                 an option, an environment variable or a key in rig.toml is wrong
     ├── AppError                    the application cannot be loaded or does not fit
-    │   └── HandlerSignatureError   a handler takes the wrong parameters
+    │   └── HandlerSignatureError   a handler or a callback takes the wrong parameters
     ├── ConnectError                no connection came about
     │   ├── ConnectFailed           no TCP connection: name not found, refused, unreachable
     │   ├── ConnectTimeout          not done within the connect time-out
@@ -48,7 +48,7 @@ class AppError(RigError):
 
 
 class HandlerSignatureError(AppError):
-    """A handler does not take exactly one event."""
+    """A handler or a callback does not take what it is called with."""
 
 
 class ConnectError(RigError):

@@ -11,8 +11,10 @@ It runs on the same `Connection` as the io process: it reconnects and rejoins by
 iterates; when `max_queued` wait, reading from the socket pauses, so nothing is dropped and nothing grows without bound.
 """
 
-from rig.client.client import Client, ClientChannel
+from rig.client.channel import ClientChannel
+from rig.client.client import Client
 from rig.client.connect import connect
+from rig.client.presence import Presence
 from rig.client.queue import ClientEvent
 
-__all__ = ["Client", "ClientChannel", "ClientEvent", "connect"]
+__all__ = ["Client", "ClientChannel", "ClientEvent", "Presence", "connect"]

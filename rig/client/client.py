@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from rig.client.channel import ClientChannel
+from rig.client.presence import Presence
 from rig.client.queue import ClientEvent, EventQueue
 from rig.connection import Connection
 from rig.errors import (
@@ -25,51 +27,6 @@ from rig.phoenix.serializer import decode_payload
 from rig.transport import Endpoint
 
 
-class ClientChannel:
-    """A joined topic. Iterate over it to get its events, from its join on."""
-
-    def __init__(self, client: "Client", topic: str, *, wanted: bool) -> None:
-        self._client, self.topic = client, topic
-        self._wanted = wanted
-        self.response: Any = None
-        self._queue = EventQueue(client._relieve)
-        self._iterated = False
-
-    def __aiter__(self) -> AsyncIterator[ClientEvent]:
-        self._iterated = True
-        return self._queue.iterate()
-
-    async def push(self, event: str, payload: Any = None, *, timeout: float | None = None) -> Any:
-        """
-        Push an event and return the response of its reply.
-
-        Args:
-            event: Its name.
-            payload: Plain objects, structs or dataclasses (JSON), or bytes (a binary frame). None pushes `{}`.
-            timeout: Seconds to wait; None takes the client's.
-
-        Raises:
-            LocalProtocolError: If the payload cannot be encoded, or the channel was left.
-            PushRefused: If the reply's status is not ok.
-            PushTimeout: If no reply came in time.
-            ConnectionLost: If the connection or the channel ended before the reply came.
-        """
-        return await self._client._push(self.topic, event, payload, timeout)
-
-    async def send(self, event: str, payload: Any = None) -> None:
-        """
-        Push an event for which no reply is wanted.
-
-        Raises:
-            LocalProtocolError: If the payload cannot be encoded, or the channel was left.
-        """
-        await self._client._send(self.topic, event, payload)
-
-    async def leave(self) -> None:
-        """Leave the topic, and return when the server has confirmed it; the iteration ends."""
-        await self._client._leave(self.topic)
-
-
 class Client:
     """
     A connection with its channels; made by `connect`.
@@ -83,6 +40,7 @@ class Client:
     ) -> None:
         self.endpoint = endpoint
         self._push_timeout, self._join_timeout, self._max_queued = push_timeout, join_timeout, max_queued
+        self._socket = socket
         self._connection = Connection(socket, dialler, self._on_events)
         self._channels: dict[str, ClientChannel] = {}
         self._waiting: dict[Push, asyncio.Future[Any]] = {}
@@ -97,7 +55,9 @@ class Client:
         """True while the connection is open."""
         return self._connection.open
 
-    async def join(self, topic: str, payload: Any = None, *, events: bool = True) -> ClientChannel:
+    async def join(
+        self, topic: str, payload: Any = None, *, events: bool = True, presence: Presence | None = None
+    ) -> ClientChannel:
         """
         Join a topic, and stay in it over every reconnect.
 
@@ -106,16 +66,20 @@ class Client:
             payload: Plain objects, sent with every join; a callable is asked each time. None sends `{}`.
             events: False passes over the topic's events, for a channel that only pushes. Else somebody must take them: where
                 `max_queued` wait, nothing is read any more, replies included.
+            presence: Follows who is in the channel, whether its events are wanted or not.
 
         Raises:
             JoinRefused: If the server answers with an error; the topic is not tried again.
             JoinTimeout: If it does not answer in time.
             ConnectionLost: If the client was closed meanwhile, or the server ended the channel before it answered.
-            LocalProtocolError: If the topic is joined already, or the payload cannot be encoded.
+            LocalProtocolError: If the topic is joined already, the payload cannot be encoded, or the presence follows another
+                channel.
         """
         if topic in self._channels:
             raise LocalProtocolError(f"{topic!r} is joined already: use the channel that there is")
-        channel = self._channels[topic] = ClientChannel(self, topic, wanted=events)
+        if presence is not None:
+            presence.follow(lambda: self._socket.join_ref(topic))
+        channel = self._channels[topic] = ClientChannel(self, topic, wanted=events, presence=presence)
         answer = self._joining[topic] = asyncio.get_running_loop().create_future()
         try:
             self._connection.join(topic, {} if payload is None else payload)
@@ -123,6 +87,7 @@ class Client:
                 channel.response = await answer
         except BaseException as exc:
             self._channels.pop(topic, None)
+            channel._end()
             self._connection.leave(topic)
             if isinstance(exc, TimeoutError):
                 raise JoinTimeout(topic, self._join_timeout) from None
@@ -174,7 +139,7 @@ class Client:
         for joining in self._joining.values():
             self._answer(joining, None, ConnectionLost("the connection was closed"))
         for channel in self._channels.values():
-            channel._queue.end()
+            channel._end()
         if self._all is not None:
             self._all.end()
 
@@ -219,7 +184,7 @@ class Client:
             case core.ChannelClosed(topic=topic):
                 channel = self._channels.pop(topic, None)
                 if channel is not None:
-                    channel._queue.end()
+                    channel._end()
                 self._answer(self._joining.get(topic), None, ConnectionLost("the server closed the channel"))
                 self._answer(self._leaving.pop(topic, None), None, None)
                 self._relieve()
@@ -236,13 +201,16 @@ class Client:
     def _deliver(self, messages: Sequence[AnyMessage], frames: Sequence[bytes]) -> None:
         for message, frame in zip(messages, frames, strict=True):
             channel = self._channels.get(message.topic)
-            if channel is None or not channel._wanted:
+            if channel is None or not channel._takes(message.event):
                 continue
             try:
                 event = ClientEvent(message.topic, message.event, decode_payload(message), frame)
             except RemoteProtocolError:
                 continue
-            (channel._queue if self._all is None or channel._iterated else self._all).put(event)
+            if channel.presence is not None and channel.presence.follows(event.event):
+                channel.presence.receive(event.topic, event.event, event.payload)
+            if channel._wanted:
+                (channel._queue if self._all is None or channel._iterated else self._all).put(event)
         if not self._paused and self._queued() >= self._max_queued:
             self._paused = True
             self._connection.pause_reading()

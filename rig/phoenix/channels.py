@@ -61,11 +61,6 @@ class Channels:
         channel = self._channels.get(topic)
         return ChannelState.CLOSED if channel is None else channel.state
 
-    def join_ref(self, topic: str) -> str | None:
-        """Return the ref of a channel's latest join, None if there is none."""
-        channel = self._channels.get(topic)
-        return None if channel is None else channel.join_ref
-
     @property
     def pending(self) -> int:
         """How many sent pushes wait for a reply."""

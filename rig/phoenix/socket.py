@@ -82,8 +82,8 @@ class Socket:
         return self._channels.state(topic)
 
     def join_ref(self, topic: str) -> str | None:
-        """Return the ref of a channel's latest join, None if there is none: what tells its present life from earlier ones."""
-        return self._channels.join_ref(topic)
+        """Return what tells a channel's present life from its earlier ones; None while it is neither joined nor about to be."""
+        return self._channels.live.get(topic)
 
     @property
     def joined_topics(self) -> int:

@@ -2,19 +2,17 @@
 
 import asyncio
 import contextlib
-import random
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
 
 import rig
 from mock_server.frames import TEXT, encode_frame
 from mock_server.server import MockServer
-from rig.client import Client, connect
+from rig.client import connect
 from rig.errors import (
     AuthenticationRefused,
     ConfigError,
@@ -29,55 +27,9 @@ from rig.errors import (
     PushTimeout,
     TlsFailed,
 )
+from tests.client.talking import PATIENCE, cut, run, take, talking, until
 
-PATIENCE = 10.0
 TLS = Path(__file__).parents[1] / "mock_server" / "tls"
-
-
-@pytest.fixture(autouse=True)
-def _reconnect_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the jitter out of the delays."""
-    monkeypatch.setattr(random, "random", lambda: 0.01)
-
-
-def run(test: Callable[[], Awaitable[None]]) -> None:
-    """Run a test on a loop of its own; it fails if a task is left, or the loop had something to complain of."""
-    complaints: list[dict[str, Any]] = []
-
-    async def main() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
-        await asyncio.wait_for(test(), PATIENCE)
-        for _ in range(3):  # the loop closes generators in turns of its own
-            await asyncio.sleep(0)
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    uvloop.run(main())
-    assert complaints == []
-
-
-@contextlib.asynccontextmanager
-async def talking(**settings: Any) -> AsyncIterator[tuple[MockServer, Client]]:
-    """A mock server, and a client that is connected to it."""
-    async with MockServer() as server, connect(server.url, **settings) as client:
-        yield server, client
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Let the loop turn until something is so."""
-    while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
-        await asyncio.sleep(0.001)
-
-
-async def cut(server: MockServer, code: int = 0) -> None:
-    """End the client's connection, and return when it is there again and has joined."""
-    first = server.clients[0]["client"]
-    server.close_where(code)
-    await until(lambda: server.clients and server.clients[0]["client"] != first and server.clients[0]["channels"])
-
-
-async def take(events: AsyncIterator[Any], count: int) -> list[Any]:
-    """Return the next events of an iteration."""
-    return [await anext(events) for _ in range(count)]
 
 
 def test_a_push_gets_the_servers_reply() -> None:
