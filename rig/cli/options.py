@@ -18,7 +18,7 @@ from rig.cli.main import Session
 from rig.config import Loaded, Option, load, options
 
 if TYPE_CHECKING:
-    from rig.client import Client
+    from rig.client import Client, Pool
 
 SOURCES_NOTE = "Every option is also an environment variable, RIG_…, and a key in rig.toml or in [tool.rig] of pyproject.toml."
 
@@ -48,7 +48,7 @@ def with_settings(command: str) -> Callable[[Callable[..., int | None]], Callabl
     return decorate
 
 
-def connect(loaded: Loaded) -> "AbstractAsyncContextManager[Client]":
+def connect(loaded: Loaded) -> "AbstractAsyncContextManager[Client | Pool]":
     """
     Dial the socket that the settings describe.
 

@@ -31,9 +31,6 @@ class ClientChannel:
         self._iterated = True
         return self._queue.iterate()
 
-    def _takes(self, event: str) -> bool:
-        return self._wanted or (self.presence is not None and self.presence.follows(event))
-
     def _end(self) -> None:
         self._queue.end()
         if self.presence is not None:

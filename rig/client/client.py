@@ -99,12 +99,20 @@ class Client:
     async def events(self) -> AsyncIterator[ClientEvent]:
         """Yield the events of all channels that are not iterated over, from this call on."""
         if self._all is None:
-            self._all = EventQueue(self._relieve)
-            for channel in self._channels.values():
-                while len(channel._queue) and not channel._iterated:
-                    self._all.put(channel._queue._events.popleft())
+            self._collect(EventQueue(self._relieve))
+        assert self._all is not None
         async for event in self._all.iterate():
             yield event
+
+    def _start(self) -> None:
+        self._connection.start()
+
+    def _collect(self, queue: EventQueue) -> None:
+        """Put the events of all channels that are not iterated over into this queue, from now on."""
+        self._all = queue
+        for channel in self._channels.values():
+            while len(channel._queue) and not channel._iterated:
+                queue.put(channel._queue._events.popleft())
 
     async def _push(self, topic: str, event: str, payload: Any, timeout: float | None) -> Any:
         seconds = self._push_timeout if timeout is None else timeout
@@ -201,14 +209,19 @@ class Client:
     def _deliver(self, messages: Sequence[AnyMessage], frames: Sequence[bytes]) -> None:
         for message, frame in zip(messages, frames, strict=True):
             channel = self._channels.get(message.topic)
-            if channel is None or not channel._takes(message.event):
+            if channel is None:
+                continue
+            presence = channel.presence
+            if presence is not None and not presence.follows(message.event):
+                presence = None
+            if presence is None and not channel._wanted:
                 continue
             try:
                 event = ClientEvent(message.topic, message.event, decode_payload(message), frame)
             except RemoteProtocolError:
                 continue
-            if channel.presence is not None and channel.presence.follows(event.event):
-                channel.presence.receive(event.topic, event.event, event.payload)
+            if presence is not None:
+                presence.receive(event.topic, event.event, event.payload)
             if channel._wanted:
                 (channel._queue if self._all is None or channel._iterated else self._all).put(event)
         if not self._paused and self._queued() >= self._max_queued:

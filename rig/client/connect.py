@@ -6,7 +6,9 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from rig.client.client import Client
+from rig.client.pool import Pool
 from rig.config import Settings
+from rig.errors import ConfigError
 from rig.phoenix import Socket
 from rig.transport import Endpoint, dial
 
@@ -34,7 +36,8 @@ async def connect(
     heartbeat_timeout: float = _DEFAULTS.heartbeat_timeout,
     max_frame_bytes: int = _DEFAULTS.max_frame_bytes,
     max_queued: int = MAX_QUEUED,
-) -> AsyncIterator[Client]:
+    pool: int = 1,
+) -> AsyncIterator[Client | Pool]:
     """
     Connect to a Phoenix socket.
 
@@ -55,11 +58,14 @@ async def connect(
         heartbeat_timeout: Seconds in which a heartbeat's reply, or anything else, must come.
         max_frame_bytes: Larger frames are dropped.
         max_queued: Events that may wait for an iteration before reading pauses.
+        pool: Connections over which the topics are spread; see `Pool`.
 
     Raises:
-        ConfigError: If the URL or a file cannot be used.
-        ConnectError: If the first connection does not come about; later ones are tried for ever.
+        ConfigError: If the URL or a file cannot be used, or `pool` is less than 1.
+        ConnectError: If the first connection, or any of the pool's, does not come about; later ones are tried for ever.
     """
+    if pool < 1:
+        raise ConfigError(f"pool={pool} is no number of connections: use 1 or more")
     endpoint = Endpoint(
         url=url,
         params=dict(params or {}),
@@ -71,16 +77,22 @@ async def connect(
         insecure=insecure,
         auth_token=auth_token,
     )
-    socket = Socket(
-        random=random.random,
-        vsn=vsn,
-        heartbeat_interval=heartbeat_interval,
-        heartbeat_timeout=heartbeat_timeout,
-        join_timeout=join_timeout,
-    )
     dialler = partial(dial, endpoint, connect_timeout=connect_timeout, max_frame_bytes=max_frame_bytes)
-    client = Client(endpoint, socket, push_timeout=push_timeout, join_timeout=join_timeout, max_queued=max_queued, dialler=dialler)
-    client._connection.start()
+
+    def one() -> Client:
+        socket = Socket(
+            random=random.random,
+            vsn=vsn,
+            heartbeat_interval=heartbeat_interval,
+            heartbeat_timeout=heartbeat_timeout,
+            join_timeout=join_timeout,
+        )
+        return Client(
+            endpoint, socket, push_timeout=push_timeout, join_timeout=join_timeout, max_queued=max_queued, dialler=dialler
+        )
+
+    client = one() if pool == 1 else Pool([one() for _ in range(pool)])
+    client._start()
     try:
         await client._opened
         yield client
