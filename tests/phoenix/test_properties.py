@@ -116,13 +116,36 @@ class SocketMachine(RuleBasedStateMachine):
         return msgspec.json.encode([join_ref, ref, topic, event, payload])
 
     @precondition(lambda self: self.frames)
-    @rule(data=st.data(), status=st.sampled_from(["ok", "ok", "error", "other"]))
-    def reply(self, data, status):
+    @rule(
+        data=st.data(),
+        status=st.sampled_from(["ok", "ok", "error", "other"]),
+        response=st.sampled_from([{}, None, {"reason": "unauthorized"}]),
+    )
+    def reply(self, data, status, response):
         replies = [
-            self.text(*data.draw(st.sampled_from(self.frames[-8:])), "phx_reply", {"status": status, "response": {}})
+            self.text(*data.draw(st.sampled_from(self.frames[-8:])), "phx_reply", {"status": status, "response": response})
             for _ in range(data.draw(st.integers(1, 3)))
         ]
         self.note(self.socket.receive(replies, self.now))
+
+    @precondition(lambda self: self.frames)
+    @rule(data=st.data(), status=st.sampled_from(["ok", "error"]))
+    def reply_in_binary(self, data, status):
+        join_ref, ref, topic = data.draw(st.sampled_from(self.frames[-8:]))
+        names = [str(name or "").encode() for name in (join_ref, ref, topic, status)]
+        frame = bytes([1, *map(len, names)]) + b"".join(names) + b"data"
+        self.note(self.socket.receive_binary([frame, b"\x02\x01\x01ae", frame], self.now))
+
+    @precondition(lambda self: self.frames)
+    @rule(data=st.data())
+    def say_everything_at_once(self, data):
+        """One read holds all that a server can say about a channel, in any order."""
+        join_ref, ref, topic = data.draw(st.sampled_from(self.frames[-8:]))
+        ok = {"status": "ok", "response": {}}
+        messages = [(join_ref, ref, "phx_reply", ok), (join_ref, join_ref, "phx_reply", ok), (join_ref, None, "tick", {})]
+        messages += [(join_ref, join_ref, "phx_close", {}), (join_ref, join_ref, "phx_error", {}), (None, None, "phx_close", {})]
+        order = data.draw(st.permutations(messages))
+        self.note(self.socket.receive([self.text(j, r, topic, event, payload) for j, r, event, payload in order], self.now))
 
     @precondition(lambda self: self.frames)
     @rule(data=st.data(), event=st.sampled_from(["phx_close", "phx_error", "tick"]), nameless=st.booleans())
@@ -148,6 +171,14 @@ class SocketMachine(RuleBasedStateMachine):
     def wait_for_the_deadline(self):
         self.now = max(self.now, self.socket.deadline)
         self.time_out()
+
+    @rule()
+    def wait_until_every_push_has_timed_out(self):
+        self.now += 7.0
+        self.time_out()
+        waiting = self.socket._channels._pushes
+        left = [*waiting._pending.values(), *(push for held in waiting._held.values() for push in held)]
+        assert all(push.timeout == math.inf for push in left)
 
     def time_out(self):
         self.note(self.socket.handle_timeout(self.now))
@@ -187,6 +218,10 @@ class SocketMachine(RuleBasedStateMachine):
         assert self.socket.deadline == math.inf
         assert len(self.socket._timers) == self.socket.pending_pushes == self.socket.joined_topics == 0
         assert not self.socket._channels._pushes._held
+        assert not self.socket._channels._pushes._pending
+        assert not self.socket._heartbeat._sent
+        assert len(self.socket._channels) == 0
+        assert self.socket.frames_to_send() == []
 
     def teardown(self):
         if hasattr(self, "socket"):
@@ -218,6 +253,38 @@ def test_random_bytes_never_raise(vsn, frames, data):
             count += len(event.messages) if isinstance(event, events.MessagesReceived) else event.count
         assert count == len(mixed)
     assert socket.channel_state("t") is ChannelState.JOINING
+
+
+NAMES = st.sampled_from(["t", "phoenix", "phx_reply", "phx_error", "phx_close", "phx_join", "1", "2", "", "\ud800"])
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | NAMES, lambda j: st.lists(j, max_size=3) | st.dictionaries(NAMES, j, max_size=3)
+)
+
+
+@pytest.mark.parametrize("vsn", ["2.0.0", "1.0.0"])
+@given(messages=st.lists(st.lists(ANY_JSON | NAMES, min_size=3, max_size=6), max_size=8), joined=st.booleans())
+def test_messages_of_any_json_never_raise(vsn, messages, joined):
+    """Whatever stands in the five places of a message, about a channel that is joined or about to be, nothing breaks."""
+    socket = Socket(random=lambda: 0.5, vsn=vsn)
+    socket.connect(0.0)
+    socket.opened(0.0)
+    socket.join("t", {}, 0.0)
+    if joined:
+        names = ("join_ref", "ref", "topic", "event", "payload")
+        reply = ["1", "1", "t", "phx_reply", {"status": "ok", "response": {}}]
+        socket.receive([json.dumps(reply if vsn == "2.0.0" else dict(zip(names, reply, strict=True))).encode()], 0.0)
+    push = Push("t", "e", {})
+    socket.push(push, 0.0)
+    fields = [
+        m if vsn == "2.0.0" else dict(zip(("join_ref", "ref", "topic", "event", "payload"), m, strict=False)) for m in messages
+    ]
+
+    received = socket.receive([json.dumps(f).encode() for f in fields], 1.0)
+    received += socket.handle_timeout(20.0)
+    received += socket.close(20.0)
+
+    assert sum(isinstance(event, (*RESOLUTIONS,)) for event in received) == 1
+    assert socket.deadline == math.inf
 
 
 @given(st.lists(st.tuples(st.floats(0.0, 30.0), st.sampled_from(["late", "reply", "traffic", "pause", "resume"])), max_size=30))

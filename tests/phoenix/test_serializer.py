@@ -254,12 +254,63 @@ def test_text_round_trip(serializer, join_ref, ref, topic, event, payload):
         assert decode_payload(message) == payload == json.loads(bytes(message.payload))
 
 
-@given(join_ref=REF, topic=TEXT, event=TEXT, data=st.binary())
-def test_binary_round_trip(join_ref, topic, event, data):
-    """A binary push and the push that a server would answer with hold the same fields."""
-    frame = V2.encode(join_ref, "", topic, event, data)
-    lengths = frame[1:5]
+FIELD = st.text(max_size=300).map(lambda text: text.encode()[:255].decode(errors="ignore"))
+"""Whatever fits a header field of a binary frame: at most 255 bytes."""
 
-    pushed = decode_binary(bytes([0, lengths[0], lengths[2], lengths[3]]) + frame[5:])
 
-    assert pushed == BinaryMessage(join_ref or None, None, topic, event, data)
+def put_together(kind, names, data):
+    """Write a binary frame as a server does."""
+    encoded = [name.encode() for name in names]
+    return bytes([kind, *map(len, encoded)]) + b"".join(encoded) + data
+
+
+def taken_apart(frame, count):
+    """Read the fields and the data of a binary frame as a server does."""
+    fields, start = [], 1 + count
+    for length in frame[1 : 1 + count]:
+        fields.append(frame[start : start + length].decode())
+        start += length
+    return fields, frame[start:]
+
+
+@given(join_ref=st.none() | FIELD, ref=st.none() | FIELD, topic=FIELD, event=FIELD, data=st.binary())
+def test_a_server_reads_what_a_binary_push_says(join_ref, ref, topic, event, data):
+    """Four fields of any length and letters, then the data, byte for byte."""
+    frame = V2.encode(join_ref, ref, topic, event, data)
+
+    assert frame[0] == 0
+    assert taken_apart(frame, 4) == ([join_ref or "", ref or "", topic, event], data)
+
+
+@given(first=FIELD, second=FIELD, topic=FIELD, last=FIELD, data=st.binary())
+def test_what_a_server_says_in_binary_frames_is_read(first, second, topic, last, data):
+    """Push, reply and broadcast, with fields of any length and letters."""
+    assert decode_binary(put_together(0, [first, topic, last], data)) == BinaryMessage(first or None, None, topic, last, data)
+    reply = BinaryMessage(first or None, second or None, topic, "phx_reply", data, last)
+    assert decode_binary(put_together(1, [first, second, topic, last], data)) == reply
+    assert decode_reply(reply) == (last, data)
+    assert decode_binary(put_together(2, [topic, last], data)) == BinaryMessage(None, None, topic, last, data)
+
+
+@pytest.mark.parametrize("field", range(4))
+def test_every_length_of_a_binary_field(field):
+    """From 0 to 255 bytes, in each of the four places, both ways."""
+    names = ["j", "r", "t", "e"]
+    for length in range(256):
+        names[field] = "x" * length
+        assert taken_apart(V2.encode(*names, b"data"), 4) == (names, b"data")
+        message = decode_binary(put_together(1, names, b"data"))
+        assert (message.join_ref or "", message.ref or "", message.topic, message.status) == tuple(names)
+        assert message.payload == b"data"
+
+
+@given(frame=st.binary(max_size=40), cut=st.integers(0, 60), names=st.lists(FIELD, min_size=4, max_size=4))
+def test_a_binary_frame_that_ends_early_is_never_misread(frame, cut, names):
+    """A frame cut within its header is refused; one cut within its data has less of it."""
+    kind, count = {0: (0, 3), 1: (1, 4), 2: (2, 2)}[len(frame) % 3]
+    whole = put_together(kind, names[:count], frame)
+    if cut < len(whole) - len(frame):
+        with pytest.raises(RemoteProtocolError):
+            decode_binary(whole[:cut])
+    else:
+        assert decode_binary(whole[:cut]).payload == frame[: cut - (len(whole) - len(frame))]
