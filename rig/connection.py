@@ -106,6 +106,15 @@ class Connection:
 
         self._turn(turn)
 
+    def ping(self) -> None:
+        """
+        Send a heartbeat beside the usual ones; see `Socket.ping`.
+
+        Raises:
+            LocalProtocolError: If the connection is not open.
+        """
+        self._turn(self._socket.ping)
+
     def pause_reading(self) -> None:
         """Let TCP push back on the server; heartbeats go on."""
         if not self._paused:

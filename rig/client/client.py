@@ -46,6 +46,7 @@ class Client:
         self._waiting: dict[Push, asyncio.Future[Any]] = {}
         self._joining: dict[str, asyncio.Future[Any]] = {}
         self._leaving: dict[str, asyncio.Future[None]] = {}
+        self._pinging: list[asyncio.Future[float]] = []
         self._all: EventQueue | None = None
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._paused = False
@@ -104,6 +105,20 @@ class Client:
         async for event in self._all.iterate():
             yield event
 
+    async def ping(self) -> float:
+        """
+        Send a heartbeat beside the usual ones, and return the seconds that a heartbeat's round trip takes now.
+
+        Raises:
+            ConnectionLost: If there is no connection, or it ends before a reply comes.
+        """
+        if not self.connected:
+            raise ConnectionLost("it was not open")
+        answer: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._pinging.append(answer)
+        self._connection.ping()
+        return await answer
+
     def _start(self) -> None:
         self._connection.start()
 
@@ -144,6 +159,7 @@ class Client:
 
     async def _close(self) -> None:
         await self._connection.close()
+        self._answer_pings(None, ConnectionLost("the connection was closed"))
         for joining in self._joining.values():
             self._answer(joining, None, ConnectionLost("the connection was closed"))
         for channel in self._channels.values():
@@ -165,12 +181,16 @@ class Client:
                     self._answer(self._waiting.get(push), None, ConnectionLost(reason))
                 case core.PushRejected(push=push, reason=reason):
                     self._answer(self._waiting.get(push), None, LocalProtocolError(reason))
+                case core.HeartbeatReplied(rtt=rtt):
+                    self._answer_pings(rtt, None)
                 case core.SocketOpened() | core.SocketClosed():
                     self._note_connection(event)
                 case _:
                     self._note_channel(event)
 
     def _note_connection(self, event: core.SocketOpened | core.SocketClosed) -> None:
+        if isinstance(event, core.SocketClosed):
+            self._answer_pings(None, ConnectionLost(event.reason or str(event.cause)))
         if self._opened.done():
             return
         error = self._connection.last_error
@@ -196,6 +216,11 @@ class Client:
                 self._answer(self._joining.get(topic), None, ConnectionLost("the server closed the channel"))
                 self._answer(self._leaving.pop(topic, None), None, None)
                 self._relieve()
+
+    def _answer_pings(self, rtt: float | None, error: RigError | None) -> None:
+        pinging, self._pinging = self._pinging, []
+        for answer in pinging:
+            self._answer(answer, rtt, error)
 
     @staticmethod
     def _answer(future: "asyncio.Future[Any] | None", result: Any, error: RigError | None) -> None:

@@ -68,6 +68,15 @@ class Pool:
         async for event in self._all.iterate():
             yield event
 
+    async def ping(self) -> float:
+        """
+        Ping all connections, and return the seconds of the slowest; see `Client.ping`.
+
+        Raises:
+            ConnectionLost: If one of them is not open, or ends before a reply comes.
+        """
+        return max(await asyncio.gather(*(client.ping() for client in self._clients)))
+
     def _start(self) -> None:
         for client in self._clients:
             client._start()

@@ -6,6 +6,9 @@ late, and received frames are a sign of life. The next beat follows a lost one a
 found within interval + 2 · time-out. No reply at all within `silence` is death all the same: a server may go on sending
 while the process that answers is gone. While the owner does not read, no verdict is passed.
 
+A verdict is about the earliest beat that nothing came after: a later one does not put it off, so that beats may follow each
+other faster than the time-out.
+
 Source: Phoenix.Socket (the reply); the time-outs are rig's own.
 """
 
@@ -35,9 +38,10 @@ class Heartbeat:
             interval: Seconds from one beat to the next.
             timeout: Seconds that a reply may take if nothing else comes.
             allowed: Lost beats in a row at which the connection is given up.
-            silence: Seconds without any reply after which it is given up, whatever else comes.
+            silence: Seconds without any reply after which it is given up, whatever else comes; four intervals at least.
         """
-        self._interval, self._timeout, self._allowed, self._silence = interval, timeout, allowed, silence
+        self._interval, self._timeout, self._allowed = interval, timeout, allowed
+        self._silence = max(silence, 4.0 * interval)
         self._sent: dict[str, float] = {}
         self._paused = False
         self._next = self._verdict = math.inf
@@ -59,9 +63,14 @@ class Heartbeat:
 
     def sent(self, ref: str, now: float) -> None:
         """Note that a beat went out."""
-        self._sent[ref] = self._beat_at = now
+        self._sent[ref] = now
         self._next = now + self._interval
-        self._verdict = now + self._timeout
+        if self._verdict == math.inf or self._alive_at > self._beat_at:
+            self._beat_at, self._verdict = now, now + self._timeout
+
+    def pinged(self, ref: str, now: float) -> None:
+        """Note a beat that the owner wanted: its reply counts, and its absence does not."""
+        self._sent[ref] = now
 
     def alive(self, now: float) -> None:
         """Note that something was received."""
@@ -99,11 +108,16 @@ class Heartbeat:
         """Return what has become due, None if nothing has."""
         if not self._paused and now >= self._verdict:
             return self._judge(now)
-        return Beat.SEND if now >= self._next else None
+        if now < self._next:
+            return None
+        return Beat.DEAD if not self._paused and self._silent(now) else Beat.SEND
+
+    def _silent(self, now: float) -> bool:
+        return bool(self._sent) and now - self._replied_at >= self._silence
 
     def _judge(self, now: float) -> Beat | None:
         if self._alive_at > self._beat_at:
-            if now - self._replied_at >= self._silence:
+            if self._silent(now):
                 return Beat.DEAD
             self.missed = 0
             self._verdict = max(now, self._alive_at) + self._timeout

@@ -139,6 +139,22 @@ class Socket:
         self._channels.push(push, now)
         return []
 
+    def ping(self, now: float) -> Received:
+        """
+        Send a heartbeat beside the usual ones: `HeartbeatReplied` follows, or the end of the connection.
+
+        Raises:
+            LocalProtocolError: If the connection is not open.
+
+        Source: phoenix.js socket.js, ping.
+        """
+        if self.state is not SocketState.OPEN:
+            raise LocalProtocolError("cannot ping: the socket is not open")
+        ref = self._outgoing.next_ref()
+        self._outgoing.add(None, ref, PHOENIX, HEARTBEAT, {})
+        self._heartbeat.pinged(ref, now)
+        return []
+
     def close(self, now: float) -> Received:
         """End for good. Nothing is sent after this, and nothing tried again."""
         if self.state is SocketState.CLOSED:

@@ -347,6 +347,41 @@ def test_binary_payloads_go_both_ways() -> None:
     run(test)
 
 
+def test_a_ping_tells_how_long_a_round_trip_takes() -> None:
+    """Several pings at once are all answered; one without a connection, or whose connection ends, says so."""
+
+    async def test() -> None:
+        async with talking() as (server, client):
+            times = await asyncio.gather(client.ping(), client.ping())
+            assert all(0.0 < seconds < 5.0 for seconds in times)
+
+            server.faults.change({"ignore_heartbeats": True})
+            pinging = asyncio.create_task(client.ping())
+            await asyncio.sleep(0)
+            server.close_where(1001)
+            with pytest.raises(ConnectionLost):
+                await pinging
+            with pytest.raises(ConnectionLost, match="not open"):
+                await client.ping()
+
+    run(test)
+
+
+def test_a_ping_ends_with_the_client() -> None:
+    """Leaving the context keeps nobody waiting."""
+
+    async def test() -> None:
+        async with MockServer() as server:
+            async with connect(server.url) as client:
+                server.faults.change({"ignore_heartbeats": True})
+                pinging = asyncio.create_task(client.ping())
+                await asyncio.sleep(0)
+            with pytest.raises(ConnectionLost):
+                await pinging
+
+    run(test)
+
+
 def test_the_first_version_of_the_serializer_works_too() -> None:
     """V1 is objects instead of lists, and nothing that a user sees."""
 

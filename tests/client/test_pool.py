@@ -27,6 +27,7 @@ def test_each_topic_is_on_one_connection() -> None:
             assert isinstance(pool, Pool)
             assert len(server.clients) == 3
             assert pool.connected
+            assert 0.0 < await pool.ping() < 5.0
             channels = [await pool.join(topic, {"t": topic}) for topic in TOPICS]
             shares = sorted(sorted(client["channels"]) for client in server.clients)
             expected = [[topic for topic in TOPICS if rendezvous(topic, 3) == socket] for socket in range(3)]
@@ -129,6 +130,8 @@ def test_one_lost_connection_does_not_touch_the_others() -> None:
 
             assert await other.push("echo", {"n": 1}) == {"n": 1}
             assert [client.connected for client in pool._clients] == [False, True]
+            with pytest.raises(ConnectionLost):
+                await pool.ping()
 
     run(test)
 

@@ -3,6 +3,8 @@
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rig.phoenix.heartbeat import Beat, Heartbeat
 
@@ -250,3 +252,60 @@ def test_stop():
     heartbeat.stop()
 
     assert heartbeat.deadline == math.inf
+
+
+# Any interval, any time-out.
+
+
+@given(
+    interval=st.floats(0.1, 100.0),
+    timeout=st.floats(0.1, 100.0),
+    last_sign=st.floats(0.0, 300.0),
+    pings=st.lists(st.floats(0.0, 500.0), max_size=20),
+)
+def test_half_open_is_found_whatever_the_interval(interval, timeout, last_sign, pings):
+    """A link that falls silent is given up within interval + 2 · time-out, be the beats closer together than the time-out or not."""
+    heartbeat = started(interval=interval, timeout=timeout, silence=1e9)
+    times = sorted([*pings, *(last_sign * i / 10 for i in range(11))])
+    sent, end = 0, last_sign + interval + 2 * timeout + 1e-6
+    while True:
+        now = min(heartbeat.deadline, times[0] if times else math.inf)
+        assert now <= end
+        if times and times[0] == now:
+            times.pop(0)
+            if now <= last_sign:
+                heartbeat.alive(now)
+            else:
+                heartbeat.pinged(f"ping {len(times)}", now)
+            continue
+        beat = heartbeat.handle_timeout(now)
+        if beat is Beat.DEAD:
+            break
+        if beat is not None:
+            sent += 1
+            heartbeat.sent(str(sent), now)
+
+
+def test_a_slow_beat_is_not_silence():
+    """With beats minutes apart, 60 s without a reply mean nothing: none was asked for."""
+    assert run(started(interval=120.0), until=2000.0, reply_after=6.0, traffic_every=3.0) == []
+
+
+def test_silence_is_found_with_beats_closer_than_the_time_out():
+    """Traffic that goes on puts every verdict off, and still 60 s without any reply are death."""
+    seen = run(started(interval=2.0, timeout=5.0), until=200.0, traffic_every=1.0)
+
+    assert [what for _, what in seen] == [Beat.DEAD]
+    assert 60.0 <= seen[0][0] <= 65.0
+
+
+def test_a_ping_has_a_round_trip_time_and_no_verdict():
+    """A beat that the owner wanted is answered like any other; unanswered, it costs nothing."""
+    heartbeat = started()
+    heartbeat.pinged("7", 1.0)
+    assert heartbeat.deadline == 15.0
+    assert heartbeat.replied("7", 1.25) == 0.25
+
+    heartbeat.pinged("8", 2.0)
+    assert heartbeat.handle_timeout(15.0) is Beat.SEND
+    assert heartbeat.missed == 0

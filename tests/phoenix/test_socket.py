@@ -107,6 +107,34 @@ def test_heartbeat(opened):
         assert opened.reply(str(i), "phoenix") == [HeartbeatReplied(0.25)]
 
 
+def test_ping(opened):
+    """A ping is a heartbeat at once; its reply gives the round-trip time, and the usual beats keep theirs."""
+    opened.advance(3.0)
+    assert opened.socket.ping(opened.now) == []
+    assert opened.sent() == [[None, "1", "phoenix", "heartbeat", {}]]
+    opened.advance(0.25)
+
+    assert opened.reply("1", "phoenix") == [HeartbeatReplied(0.25)]
+    opened.advance(11.75)
+    assert opened.sent() == [[None, "2", "phoenix", "heartbeat", {}]]
+
+
+@pytest.mark.parametrize("state", ["idle", "connecting", "waiting", "closed"])
+def test_no_ping_without_a_connection(peer, state):
+    """Where there is no connection a ping says so, and sends nothing later."""
+    p = peer()
+    if state != "idle":
+        p.socket.connect(0.0)
+    if state == "waiting":
+        p.socket.connect_failed(Cause.UNREACHABLE, "", 0.0)
+    if state == "closed":
+        p.socket.close(0.0)
+
+    with pytest.raises(LocalProtocolError, match="not open"):
+        p.socket.ping(0.0)
+    assert p.sent() == []
+
+
 def test_half_open_link_is_given_up_within_25_seconds(opened):
     """A link that says nothing costs a missed beat, then the connection, then a reconnect, with its cause."""
     opened.joined("room:1")
