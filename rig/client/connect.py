@@ -1,16 +1,17 @@
 """How a client comes about."""
 
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
+from dataclasses import replace
 
 from rig.client.client import Client
 from rig.client.pool import Pool
 from rig.config import Settings
 from rig.errors import ConfigError
 from rig.phoenix import Socket
-from rig.transport import Endpoint, dial
+from rig.phoenix.serializer import SERIALIZERS
+from rig.transport import Endpoint, Transport, TransportOwner, dial
 
 _DEFAULTS = Settings()
 MAX_QUEUED = 10_000
@@ -21,7 +22,7 @@ MAX_QUEUED = 10_000
 async def connect(
     url: str,
     *,
-    params: Mapping[str, str] | None = None,
+    params: Mapping[str, str] | Callable[[], Mapping[str, str]] | None = None,
     headers: Sequence[tuple[str, str]] = (),
     vsn: str = _DEFAULTS.vsn,
     auth_token: str | None = None,
@@ -43,7 +44,7 @@ async def connect(
 
     Args:
         url: `ws://` or `wss://…/socket`, with or without `/websocket`; `http://` and `https://` are accepted.
-        params: Connect params.
+        params: Connect params; a callable is asked for each connection.
         headers: HTTP headers of the upgrade.
         vsn: Serializer version, "2.0.0" or "1.0.0".
         auth_token: Sent as Phoenix's `authToken`, in the `Sec-WebSocket-Protocol` header.
@@ -61,14 +62,16 @@ async def connect(
         pool: Connections over which the topics are spread; see `Pool`.
 
     Raises:
-        ConfigError: If the URL or a file cannot be used, or `pool` is less than 1.
+        ConfigError: If the URL, a file or `vsn` cannot be used, or `pool` is less than 1.
         ConnectError: If the first connection, or any of the pool's, does not come about; later ones are tried for ever.
     """
+    if vsn not in SERIALIZERS:
+        raise ConfigError(f"vsn {vsn!r} is unknown: Phoenix speaks {' and '.join(SERIALIZERS)}")
     if pool < 1:
         raise ConfigError(f"pool={pool} is no number of connections: use 1 or more")
     endpoint = Endpoint(
         url=url,
-        params=dict(params or {}),
+        params={} if callable(params) else dict(params or {}),
         headers=tuple(headers),
         vsn=vsn,
         ca_file=ca,
@@ -77,7 +80,10 @@ async def connect(
         insecure=insecure,
         auth_token=auth_token,
     )
-    dialler = partial(dial, endpoint, connect_timeout=connect_timeout, max_frame_bytes=max_frame_bytes)
+
+    async def dialler(owner: TransportOwner) -> Transport:
+        target = replace(endpoint, params=params()) if callable(params) else endpoint
+        return await dial(target, owner, connect_timeout=connect_timeout, max_frame_bytes=max_frame_bytes)
 
     def one() -> Client:
         socket = Socket(

@@ -67,6 +67,49 @@ def test_a_join_payload_can_be_made_for_each_join() -> None:
     run(test)
 
 
+def test_connect_params_can_be_made_for_each_connection() -> None:
+    """A callable is asked for the first connection and for every later one; one that raises costs an attempt, and no more."""
+
+    async def test() -> None:
+        made = iter([{"n": "1"}, ValueError("no params yet"), {"n": "2"}])
+
+        def params() -> dict[str, str]:
+            made_now = next(made)
+            if isinstance(made_now, ValueError):
+                raise made_now
+            return made_now
+
+        async with talking(params=params) as (server, client):
+            await client.join("room:1")
+            assert server.clients[0]["params"] == {"n": "1", "vsn": "2.0.0"}
+            await cut(server)
+            assert server.clients[0]["params"] == {"n": "2", "vsn": "2.0.0"}
+
+    run(test)
+
+
+def test_connect_params_that_cannot_be_made_are_told_at_once() -> None:
+    """The first connection is the caller's, and so is what its params raise."""
+
+    async def test() -> None:
+        async with MockServer() as server:
+            with pytest.raises(ZeroDivisionError):
+                await _connect(server.url, params=lambda: 1 / 0)
+
+    run(test)
+
+
+def test_a_version_that_phoenix_does_not_speak_is_told_at_once() -> None:
+    """The server would answer HTTP 403, which says nothing of the version."""
+
+    async def test() -> None:
+        for vsn in ("3.0.0", "2.0", ""):
+            with pytest.raises(ConfigError, match=r"1\.0\.0 and 2\.0\.0"):
+                await _connect("ws://127.0.0.1:1/socket", vsn=vsn)
+
+    run(test)
+
+
 def test_a_refused_join_can_be_tried_again() -> None:
     """The server's words are in the error, and the topic is free afterwards."""
 
@@ -333,16 +376,23 @@ def test_a_channel_that_is_iterated_over_keeps_its_events() -> None:
 
 
 def test_binary_payloads_go_both_ways() -> None:
-    """Bytes are pushed as a binary frame, and come back as bytes, in a reply or in an event."""
+    """Bytes are pushed as a binary frame, and come back as bytes, in a reply, a push or a broadcast."""
 
     async def test() -> None:
         async with talking() as (_, client):
             channel = await client.join("room:1")
             assert await channel.push("binary_echo", b"\x00\xff") == b"\x00\xff"
             await channel.send("binary_push", bytearray(b"\x01\x02"))
+            await channel.send("binary_broadcast", memoryview(b"\x03"))
 
-            [event] = await take(aiter(channel), 1)
-            assert (event.event, event.payload) == ("binary_push", b"\x01\x02")
+            events = await take(aiter(channel), 2)
+            assert [(event.event, event.payload) for event in events] == [
+                ("binary_push", b"\x01\x02"),
+                ("binary_broadcast", b"\x03"),
+            ]
+            with pytest.raises(PushRefused) as caught:
+                await channel.push("binary_fail", b"no")
+            assert caught.value.response == b"no"
 
     run(test)
 

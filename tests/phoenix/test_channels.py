@@ -128,6 +128,46 @@ def test_refused_join_is_tried_again(peer):
     assert delays == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
 
 
+def test_an_accepted_join_is_sent_once(peer):
+    """After the answer nothing more is sent for the channel, however long it lives, and no time-out comes."""
+    p = peer(heartbeat_interval=1e9)
+    p.open()
+    p.joined("room:1")
+
+    assert p.advance(1e6) == []
+    assert p.sent() == []
+
+
+@pytest.mark.parametrize(("first", "second"), [("ok", "error"), ("error", "ok"), ("ok", "ok"), ("error", "error")])
+def test_a_second_answer_to_a_join_means_nothing(opened, first, second):
+    """The first answer counts."""
+    opened.socket.join("room:1", {}, 0.0)
+    opened.reply("1", "room:1", status=first, join_ref="1")
+    state = opened.socket.channel_state("room:1")
+
+    assert opened.reply("1", "room:1", status=second, join_ref="1") == []
+    assert opened.socket.channel_state("room:1") is state
+
+
+def test_join_time_outs_back_off(peer):
+    """Each join that is not answered is taken back by a leave, and the next comes later each time; one that is answered joins."""
+    p = peer(heartbeat_interval=1e9)
+    p.open()
+    p.chance = 1.0
+    p.socket.join("room:1", {}, 0.0)
+    delays = []
+    for _ in range(6):
+        [join] = p.sent()
+        [timed_out] = p.advance(10.0)
+        delays.append(timed_out.delay)
+        assert [[f[0], f[3]] for f in p.sent()] == [[join[0], "phx_leave"]]
+        p.advance(timed_out.delay)
+
+    assert join[3] == "phx_join"
+    assert delays == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0]
+    p.accept("room:1")
+
+
 # Refused as unauthorised.
 
 REFUSED = {"reason": "unauthorized"}

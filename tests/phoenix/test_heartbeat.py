@@ -264,7 +264,7 @@ def test_stop():
     pings=st.lists(st.floats(0.0, 500.0), max_size=20),
 )
 def test_half_open_is_found_whatever_the_interval(interval, timeout, last_sign, pings):
-    """A link that falls silent is given up within interval + 2 · time-out, be the beats closer together than the time-out or not."""
+    """A silent link is given up within interval + 2 · time-out, be the beats closer together than the time-out or not."""
     heartbeat = started(interval=interval, timeout=timeout, silence=1e9)
     times = sorted([*pings, *(last_sign * i / 10 for i in range(11))])
     sent, end = 0, last_sign + interval + 2 * timeout + 1e-6

@@ -62,6 +62,19 @@ def test_any_close_leads_to_a_reconnect(peer, kinds, code):
     assert p.accept("room:1") != first
 
 
+def test_every_close_code_has_its_cause(peer):
+    """From 1000 to 4999: a busy server (1013) is left alone for a while, 1006 is a lost link, all others are the server's wish."""
+    named = {1006: Cause.LINK_LOST, 1013: Cause.BUSY}
+    for code in range(1000, 5000):
+        p = peer()
+        p.open()
+        [closed] = p.socket.closed(code, "", p.now)
+
+        assert closed.cause is named.get(code, Cause.SERVER_CLOSED)
+        assert closed.delay == (30.5 if code == 1013 else 0.5)
+        assert p.socket.state is SocketState.WAITING
+
+
 @pytest.mark.parametrize("cause", list(Cause))
 def test_floor_of_each_cause(peer, cause):
     """A busy server is left alone for 30 s, one that refuses us for 60 s; for other causes the first wait is under 1 s."""

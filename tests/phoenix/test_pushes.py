@@ -140,6 +140,19 @@ def test_pushes_wait_for_the_join(opened):
     assert drained(opened)
 
 
+def test_a_binary_push_waits_for_the_join_too(peer):
+    """Bytes are kept as they were at the call, and go out as a binary frame."""
+    p = peer()
+    p.open()
+    p.socket.join("t", {}, 0.0)
+    data = bytearray(b"\x01\x02")
+    p.push("t", "e", data)
+    data[:] = b"\xff\xff"
+    p.reply("1", "t", join_ref="1")
+
+    assert p.socket.frames_to_send()[-1] == b"\0\x01\x01\x01\x01" + b"12te" + b"\x01\x02"
+
+
 def test_a_waiting_push_keeps_its_payload(opened):
     """What is sent is the payload as it was at the call."""
     opened.socket.join("room:1", {}, 0.0)
