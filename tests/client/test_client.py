@@ -1,35 +1,21 @@
 """The asyncio client against the mock server, both on one loop."""
 
 import asyncio
-import contextlib
-import ssl
-from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-import rig
 from mock_server.frames import TEXT, encode_frame
 from mock_server.server import MockServer
 from rig.client import connect
 from rig.errors import (
-    AuthenticationRefused,
-    ConfigError,
-    ConnectFailed,
     ConnectionLost,
-    HandshakeRefused,
     JoinRefused,
     JoinTimeout,
     LocalProtocolError,
-    NotWebSocket,
     PushRefused,
     PushTimeout,
-    TlsFailed,
 )
 from tests.client.talking import PATIENCE, cut, run, take, talking, until
-
-TLS = Path(__file__).parents[1] / "mock_server" / "tls"
 
 
 def test_a_push_gets_the_servers_reply() -> None:
@@ -47,11 +33,6 @@ def test_a_push_gets_the_servers_reply() -> None:
     run(test)
 
 
-def test_the_package_offers_connect() -> None:
-    """`rig.connect` is what a script imports."""
-    assert rig.connect is connect
-
-
 def test_a_join_payload_can_be_made_for_each_join() -> None:
     """A callable is asked at the first join and at every later one."""
 
@@ -63,49 +44,6 @@ def test_a_join_payload_can_be_made_for_each_join() -> None:
             await cut(server)
 
         assert next(tokens) == 2
-
-    run(test)
-
-
-def test_connect_params_can_be_made_for_each_connection() -> None:
-    """A callable is asked for the first connection and for every later one; one that raises costs an attempt, and no more."""
-
-    async def test() -> None:
-        made = iter([{"n": "1"}, ValueError("no params yet"), {"n": "2"}])
-
-        def params() -> dict[str, str]:
-            made_now = next(made)
-            if isinstance(made_now, ValueError):
-                raise made_now
-            return made_now
-
-        async with talking(params=params) as (server, client):
-            await client.join("room:1")
-            assert server.clients[0]["params"] == {"n": "1", "vsn": "2.0.0"}
-            await cut(server)
-            assert server.clients[0]["params"] == {"n": "2", "vsn": "2.0.0"}
-
-    run(test)
-
-
-def test_connect_params_that_cannot_be_made_are_told_at_once() -> None:
-    """The first connection is the caller's, and so is what its params raise."""
-
-    async def test() -> None:
-        async with MockServer() as server:
-            with pytest.raises(ZeroDivisionError):
-                await _connect(server.url, params=lambda: 1 / 0)
-
-    run(test)
-
-
-def test_a_version_that_phoenix_does_not_speak_is_told_at_once() -> None:
-    """The server would answer HTTP 403, which says nothing of the version."""
-
-    async def test() -> None:
-        for vsn in ("3.0.0", "2.0", ""):
-            with pytest.raises(ConfigError, match=r"1\.0\.0 and 2\.0\.0"):
-                await _connect("ws://127.0.0.1:1/socket", vsn=vsn)
 
     run(test)
 
@@ -579,134 +517,6 @@ def test_a_full_channel_that_the_server_closes_makes_room() -> None:
     run(test)
 
 
-def test_what_cannot_be_connected_to_is_told_at_once() -> None:
-    """The first attempt is the caller's; only later ones are tried for ever."""
-
-    async def test() -> None:
-        async with MockServer() as server:
-            url = server.url
-            server.faults.change({"refuse_connections": 403})
-            with pytest.raises(AuthenticationRefused):
-                await _connect(url)
-            server.faults.change({"refuse_connections": 503})
-            with pytest.raises(HandshakeRefused, match="503"):
-                await _connect(url)
-            server.faults.reset()
-            with pytest.raises(HandshakeRefused, match="404"):
-                await _connect(url + "/nowhere")
-        with pytest.raises(ConnectFailed):
-            await _connect(url)
-        with pytest.raises(ConfigError):
-            await _connect("room:lobby")
-
-    run(test)
-
-
-def test_what_speaks_no_websocket_is_told_as_such() -> None:
-    """A port that answers something else."""
-
-    async def test() -> None:
-        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"220 smtp.example ready\r\n")
-            writer.close()
-
-        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-            port = server.sockets[0].getsockname()[1]
-            with pytest.raises(NotWebSocket):
-                await _connect(f"ws://127.0.0.1:{port}/socket")
-
-    run(test)
-
-
-def test_tls_needs_an_authority_that_is_trusted() -> None:
-    """The certificate is checked, unless the caller says otherwise; with the right authority it just works."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(TLS / "localhost.crt", TLS / "localhost.key")
-
-    async def test() -> None:
-        async with MockServer(host="localhost", ssl_context=context) as server:
-            with pytest.raises(TlsFailed):
-                await _connect(server.url)
-            for trust in ({"ca": str(TLS / "localhost.crt")}, {"insecure": True}):
-                async with connect(server.url, **trust) as client:
-                    channel = await client.join("room:1")
-                    assert await channel.push("echo", {"secure": True}) == {"secure": True}
-
-    run(test)
-
-
-def test_a_file_that_holds_no_certificate_is_told_at_once(tmp_path: Path) -> None:
-    """A wrong --ca is a sentence, not a wait without an end."""
-    wrong = tmp_path / "ca.pem"
-    wrong.write_text("not a certificate")
-
-    async def test() -> None:
-        with pytest.raises(ConfigError, match=r"ca\.pem"):
-            await _connect("wss://localhost:1/socket", ca=str(wrong))
-
-    run(test)
-
-
-def test_connecting_can_be_cancelled() -> None:
-    """A server that accepts and says nothing holds nobody up."""
-
-    async def test() -> None:
-        async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.read()
-            writer.close()
-
-        async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
-            port = server.sockets[0].getsockname()[1]
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.1):
-                    await _connect(f"ws://127.0.0.1:{port}/socket", connect_timeout=PATIENCE)
-
-    run(test)
-
-
-def test_leaving_the_context_ends_everything_that_waits() -> None:
-    """Iterations stop, joins and pushes are told, and the server sees a clean close."""
-
-    async def test() -> None:
-        async with MockServer() as server:
-            async with connect(server.url, push_timeout=PATIENCE, join_timeout=PATIENCE) as client:
-                channel = await client.join("room:1")
-                server.faults.change({"reply_delay": PATIENCE})
-                iterating = asyncio.create_task(_collect(aiter(channel)))
-                everything = asyncio.create_task(_collect(client.events()))
-                pushing = asyncio.create_task(channel.push("noreply"))
-                joining = asyncio.create_task(client.join("room:2"))
-                leaving = asyncio.create_task(channel.leave())
-                await until(lambda: server.clients[0]["channels"] == ["room:2"])
-
-            assert await iterating == []
-            assert await everything == []
-            await leaving
-            for waiting in (pushing, joining):
-                with pytest.raises(ConnectionLost):
-                    await waiting
-            await until(lambda: not server.clients)
-            with pytest.raises(LocalProtocolError):
-                await client.join("room:3")
-
-    run(test)
-
-
-def test_an_exception_in_the_context_closes_the_connection() -> None:
-    """The connection ends with the block, however that ends."""
-
-    async def test() -> None:
-        async with MockServer() as server:
-            with contextlib.suppress(ZeroDivisionError):
-                async with connect(server.url) as client:
-                    await client.join("room:1")
-                    raise ZeroDivisionError
-            await until(lambda: not server.clients)
-
-    run(test)
-
-
 def test_garbage_from_the_server_costs_no_event() -> None:
     """Frames that nobody can read are dropped, and those around them arrive, on the same connection."""
 
@@ -727,15 +537,6 @@ def test_garbage_from_the_server_costs_no_event() -> None:
             assert next(iter(server.sockets)) is connection
 
     run(test)
-
-
-async def _connect(url: str, **settings: Any) -> None:
-    async with connect(url, **settings):
-        raise AssertionError("it connected")
-
-
-async def _collect(events: AsyncIterator[Any]) -> list[Any]:
-    return [event async for event in events]
 
 
 async def _flood(server: MockServer, topic: str, *, count: int, size: int) -> None:
