@@ -23,6 +23,7 @@ _CAUSES: list[tuple[type[errors.ConnectError], Cause]] = [
     (errors.AuthenticationRefused, Cause.UNAUTHORIZED),
     (errors.HandshakeRefused, Cause.HTTP_ERROR),
     (errors.NotWebSocket, Cause.NOT_WEBSOCKET),
+    (errors.NotLongPoll, Cause.NOT_WEBSOCKET),
     (errors.TlsFailed, Cause.TLS),
     (errors.ConnectTimeout, Cause.TIMEOUT),
     (errors.ConnectFailed, Cause.UNREACHABLE),

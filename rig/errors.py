@@ -13,6 +13,7 @@ Every exception that rig raises on purpose, in one tree.
     │   │   └── PinMismatch         … because the certificate is not the pinned one
     │   ├── TokenUnavailable        the provider has no token to connect with
     │   ├── NotWebSocket            something answered that does not speak WebSocket
+    │   ├── NotLongPoll             something answered that does not speak Phoenix's long-poll
     │   └── HandshakeRefused        the server answered the upgrade with an HTTP error
     │       ├── AuthenticationRefused   … with 401 or 403
     │       └── RedirectRefused         … with a redirect that is not followed
@@ -120,6 +121,17 @@ class NotWebSocket(ConnectError):
     def __init__(self, url: str, reason: str) -> None:
         self.url, self.reason = url, reason
         super().__init__(f"{url} does not speak WebSocket ({reason}): check host, port and path, mostly /socket")
+
+
+class NotLongPoll(ConnectError):
+    """The peer answered, but not as Phoenix's long-poll does."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        self.url, self.reason = url, reason
+        super().__init__(
+            f"{url} does not speak Phoenix's long-poll ({reason}): check host, port and path, "
+            "and that the socket is declared with longpoll: true"
+        )
 
 
 class HandshakeRefused(ConnectError):

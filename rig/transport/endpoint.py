@@ -24,6 +24,7 @@ from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 from rig.errors import ConfigError
 
 _SCHEMES = {"ws": "ws", "http": "ws", "wss": "wss", "https": "wss"}
+_HTTP_SCHEMES = {"ws": "http", "wss": "https"}
 _DEFAULT_PORTS = {"ws": 80, "wss": 443}
 _SECRET_NAMES = ("token", "api_key", "apikey", "secret", "password", "jwt", "auth")
 _MASK = "***"
@@ -111,9 +112,12 @@ class Endpoint:
     @property
     def display(self) -> str:
         """The URL for people: complete, but for its secrets."""
-        userinfo = f"{_MASK}@" if "@" in self._parts.netloc else ""
-        query = "&".join(_masked(pair) for pair in self._query.split("&"))
-        return f"{self._scheme}://{userinfo}{self._authority}{self._path}?{query}"
+        return self._display(self._scheme, self._path)
+
+    @property
+    def longpoll_display(self) -> str:
+        """The URL of long-poll for people: complete, but for its secrets."""
+        return self._display(_HTTP_SCHEMES[self._scheme], self._longpoll_path)
 
     def websocket_url(self) -> str:
         """
@@ -125,6 +129,22 @@ class Endpoint:
         Source: phoenix.js `Socket.endPointURL`.
         """
         return f"{self._scheme}://{self._authority}{self._path}?{self._query}"
+
+    def longpoll_url(self) -> str:
+        """
+        Build the URL that long-poll asks: http or https, the path ends in `/longpoll`, the query is that of a WebSocket.
+
+        Source: phoenix.js `LongPoll.normalizeEndpoint`.
+        """
+        return f"{_HTTP_SCHEMES[self._scheme]}://{self._authority}{self._longpoll_path}?{self._query}"
+
+    def longpoll_headers(self) -> list[tuple[str, str]]:
+        """
+        List the headers that every request of long-poll carries, the token not among them.
+
+        The subprotocol is a WebSocket's: where it would carry `auth_token`, long-poll has a header of its own.
+        """
+        return [(name, value) for name, value in self.request_headers() if name.lower() != _SUBPROTOCOL]
 
     def request_headers(self) -> list[tuple[str, str]]:
         """
@@ -166,11 +186,20 @@ class Endpoint:
         return path if path.endswith("/websocket") else f"{path}/websocket"
 
     @property
+    def _longpoll_path(self) -> str:
+        return self._path.removesuffix("/websocket").removesuffix("/longpoll") + "/longpoll"
+
+    @property
     def _query(self) -> str:
         own = quote(self._parts.query, safe=_URL_DELIMITERS).split("&")
         kept = [pair for pair in own if pair and pair.partition("=")[0] != "vsn"]
         added = urlencode({**self.params, "vsn": self.vsn}, quote_via=quote, safe=_UNRESERVED_IN_JS)
         return "&".join([*kept, added])
+
+    def _display(self, scheme: str, path: str) -> str:
+        userinfo = f"{_MASK}@" if "@" in self._parts.netloc else ""
+        query = "&".join(_masked(pair) for pair in self._query.split("&"))
+        return f"{scheme}://{userinfo}{self._authority}{path}?{query}"
 
     @property
     def _carries_secret(self) -> bool:
