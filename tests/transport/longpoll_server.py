@@ -46,6 +46,11 @@ async def breaks_off(request: web.Request) -> web.StreamResponse:
     return response
 
 
+async def leads_away(_: web.Request) -> web.StreamResponse:
+    """Answer with a redirect."""
+    return web.Response(status=307, headers={"Location": "/elsewhere/longpoll"})
+
+
 @dataclass
 class Asked:
     """A request."""

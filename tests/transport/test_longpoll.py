@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rig.errors import LocalProtocolError
 from rig.transport import BinaryFrame, Closed, dial_longpoll
 from rig.transport.longpoll import next_post
-from tests.transport.longpoll_server import PollServer, breaks, breaks_off, hangs, says
+from tests.transport.longpoll_server import PollServer, breaks, breaks_off, hangs, leads_away, says
 from tests.transport.raw_server import Owner, eventually, run
 
 KIB, MIB = 1024, 1024 * 1024
@@ -324,7 +324,7 @@ def test_frames_are_packed_as_phoenix_reads_them(frames, posts):
         (401, 1008, "forbidden"),
         (403, 1008, "forbidden"),
         (404, 1011, "a poll was answered with 404"),
-        (302, 1011, "a poll was answered with 302"),
+        (leads_away, 1011, "a poll was answered with 307"),
         (500, 1011, "a poll was answered with 500"),
         (429, 1013, "the server is busy (429)"),
         (503, 1013, "the server is busy (503)"),

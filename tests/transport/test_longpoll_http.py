@@ -17,7 +17,7 @@ from rig.errors import (
     TlsFailed,
 )
 from rig.transport import Endpoint, dial_longpoll
-from tests.transport.longpoll_server import PollServer, breaks, hangs
+from tests.transport.longpoll_server import PollServer, breaks, hangs, leads_away
 from tests.transport.raw_server import Owner, RawServer, run
 
 SECRET = "s3cr3t"
@@ -40,7 +40,7 @@ async def refused(server, **settings):
         (403, AuthenticationRefused, "answered HTTP 403: check the token"),
         ({"status": 403}, AuthenticationRefused, "answered HTTP 403: check the token"),
         (404, HandshakeRefused, "answered HTTP 404: check the path"),
-        (302, HandshakeRefused, "answered HTTP 302"),
+        (leads_away, HandshakeRefused, "answered HTTP 307"),
         (500, HandshakeRefused, "answered HTTP 500: the server failed"),
         ({"status": 500}, HandshakeRefused, "answered HTTP 500: the server failed"),
         ({"status": 204, "token": "t"}, NotLongPoll, "it opened no session, but said 204"),
