@@ -267,6 +267,7 @@ def test_binary_frames_and_rejected_ones_reach_the_core() -> None:
         (errors.ConnectTimeout(URL, 5), Cause.TIMEOUT),
         (errors.TlsFailed("h", "expired"), Cause.TLS),
         (errors.NotWebSocket(URL, "garbage"), Cause.NOT_WEBSOCKET),
+        (errors.NotLongPoll(URL, "garbage"), Cause.NOT_WEBSOCKET),
         (errors.HandshakeRefused(URL, 500), Cause.HTTP_ERROR),
         (errors.HandshakeRefused(URL, 429, retry_after=7.0), Cause.BUSY),
         (errors.AuthenticationRefused(URL, 403), Cause.UNAUTHORIZED),

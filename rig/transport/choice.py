@@ -6,9 +6,12 @@ tried: something between here and the server may let plain HTTP through and noth
 meet the same: a name that is unknown, a port that is closed, a certificate or a token that is refused, a server that says
 that it is busy.
 
-That long-poll was taken is remembered, unless a WebSocket has worked before: then it will again, and this was a server
-that restarts. Whoever remembers goes straight to long-poll, until long-poll fails, or the time has come to try a WebSocket
-again. That happens at the next dial; a session that is well is left alone.
+That long-poll was taken is remembered, unless a WebSocket has worked before: then it will again, and this was a server that
+restarts. Whoever remembers goes straight to long-poll, until long-poll fails, or the time has come to try a WebSocket again.
+That happens at the next dial; a session that is well is left alone.
+
+A WebSocket has worked once anything came through it. One that opened and ended before that was swallowed by something between,
+and long-poll is tried at the next dial. (phoenix.js pings for this; here the core's heartbeats end such a connection, in 25 s.)
 
 Source: phoenix.js `Socket.connectWithFallback` (`longPollFallbackMs`).
 """
@@ -72,6 +75,7 @@ class TransportChoice:
         self._mode, self._fallback_timeout, self._clock = mode, fallback_timeout, clock
         self._rest = retry_websocket_after
         self._longest_rest = retry_websocket_after * _LONGEST_REST_FACTOR
+        self._websocket: Transport | None = None
         self._websocket_worked = False
         self._longpoll_until: float | None = None
 
@@ -98,6 +102,9 @@ class TransportChoice:
             return await dial_longpoll(endpoint, owner, connect_timeout=connect_timeout, max_frame_bytes=max_frame_bytes)
         if self._longpoll_until is not None and self._clock() < self._longpoll_until:
             return await self._remembered(endpoint, owner, connect_timeout, max_frame_bytes)
+        swallowed = self._judge_last_websocket(endpoint)
+        if swallowed is not None:
+            return await self._fall_back(endpoint, owner, connect_timeout, max_frame_bytes, blocked=swallowed)
         try:
             timeout = min(self._fallback_timeout, connect_timeout)
             transport = await dial(endpoint, owner, connect_timeout=timeout, max_frame_bytes=max_frame_bytes)
@@ -105,7 +112,7 @@ class TransportChoice:
             if not may_pass_by_longpoll(exc):
                 raise
             return await self._fall_back(endpoint, owner, connect_timeout, max_frame_bytes, blocked=exc)
-        self._take_websocket()
+        self._take_websocket(transport)
         return transport
 
     async def _remembered(
@@ -135,11 +142,21 @@ class TransportChoice:
         self._take_longpoll(blocked)
         return transport
 
-    def _take_websocket(self) -> None:
+    def _judge_last_websocket(self, endpoint: Endpoint) -> NotWebSocket | None:
+        """Say whether the last one, which must be over, was swallowed."""
+        last, self._websocket = self._websocket, None
+        if last is None:
+            return None
+        if last.bytes_received > 0:
+            self._websocket_worked = True
+            return None
+        return NotWebSocket(endpoint.display, "it opened, but nothing ever came through")
+
+    def _take_websocket(self, transport: Transport) -> None:
         if self.name == LONGPOLL:
             log.info("taking websocket again", reason="it gets through now")
         self.name, self.reason = WEBSOCKET, "it gets through"
-        self._websocket_worked = True
+        self._websocket = transport
 
     def _take_longpoll(self, blocked: ConnectError) -> None:
         if self.name == WEBSOCKET:

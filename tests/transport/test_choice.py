@@ -39,15 +39,25 @@ def answers(status, *headers, body=b""):
     return behaviour
 
 
-async def upgrades(peer):
-    """Accept the WebSocket, and answer its CLOSE."""
+def accept(peer):
     peer.write(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: " + peer.accept() + b"\r\n\r\n"
     )
+
+
+async def upgrades(peer):
+    """Accept the WebSocket, and answer its CLOSE."""
+    accept(peer)
     while (await peer.receive()).opcode != 8:
         pass
     peer.write(close(1000))
+
+
+async def swallows(peer):
+    """Accept the WebSocket, and let nothing through."""
+    accept(peer)
+    await peer.read_to_end()
 
 
 async def stays_silent(peer):
@@ -308,6 +318,42 @@ def test_where_a_websocket_has_worked_longpoll_is_not_remembered():
 
     lines = choose(network, test)
     assert [line["event"] for line in lines] == ["taking longpoll", "taking websocket again"]
+
+
+def test_a_websocket_that_opens_and_lets_nothing_through_counts_as_blocked():
+    """A proxy that swallows frames costs one connection that its heartbeats end, not all that follow."""
+    network = Network(websocket=swallows)
+
+    async def test(choice, server, now):
+        owner = Owner()
+        transport = await choice.dial(server.endpoint(), owner)
+        transport.send([b"[1]"])
+        transport.abort()
+        await owner.wait_closed()
+        assert await dial(choice, server) == "longpoll"
+        assert choice.reason.endswith("(it opened, but nothing ever came through): check host, port and path, mostly /socket")
+        assert await dial(choice, server) == "longpoll"
+        assert network.asked == ["websocket", "longpoll", "longpoll"]
+
+    lines = choose(network, test)
+    assert [line["event"] for line in lines] == ["taking longpoll"]
+
+
+def test_a_websocket_is_tried_again_if_longpoll_does_not_help_against_swallowing():
+    """Both are blocked, so neither is settled on."""
+    network = Network(websocket=swallows, longpoll=answers(404))
+
+    async def test(choice, server, now):
+        owner = Owner()
+        (await choice.dial(server.endpoint(), owner)).abort()
+        await owner.wait_closed()
+        with pytest.raises(NotWebSocket, match="nothing ever came through"):
+            await dial(choice, server)
+        network.websocket = upgrades
+        assert await dial(choice, server) == "websocket"
+        assert network.asked == ["websocket", "longpoll", "websocket"]
+
+    choose(network, test)
 
 
 def test_if_both_fail_the_error_of_the_websocket_is_raised():
