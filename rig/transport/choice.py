@@ -136,7 +136,6 @@ class TransportChoice:
             exc.add_note(f"A WebSocket failed before: {blocked}")
             raise
         except RigError as exc:
-            self._longpoll_until = None
             blocked.add_note(f"Long-poll failed, too: {exc}")
             raise blocked from exc
         self._take_longpoll(blocked)

@@ -60,6 +60,7 @@ class Asked:
     query: list[tuple[str, str]]
     headers: CIMultiDict[str]
     body: bytes
+    client: tuple[str, int]
 
     @property
     def frames(self) -> list[bytes]:
@@ -132,7 +133,8 @@ class PollServer:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        asked = Asked(request.method, request.raw_path, list(request.query.items()), CIMultiDict(request.headers), body)
+        client = request.transport.get_extra_info("peername")
+        asked = Asked(request.method, request.raw_path, list(request.query.items()), CIMultiDict(request.headers), body, client)
         self.asked.append(asked)
         self._changed.set()
         if request.method == "POST":

@@ -158,6 +158,31 @@ def test_a_batch_holds_at_most_512_messages_or_256_kib():
     run(test)
 
 
+def test_between_two_batches_of_an_answer_everything_else_has_its_turn():
+    """A flood that one poll brings does not hold up a heartbeat."""
+
+    async def test():
+        async with PollServer() as server:
+            turns = [0]
+
+            class Counting(Owner):
+                def text_received(self, frames):
+                    super().text_received(frames)
+                    asyncio.get_running_loop().call_soon(turn)
+
+            def turn():
+                turns[0] += 1
+                assert turns[0] == len(owner.batches)
+
+            owner = Counting()
+            server.says(*(f"[{i}]" for i in range(2000)))
+            server.says(status=410)
+            await converse(server, owner)
+            assert turns == [4]
+
+    run(test)
+
+
 def test_messages_above_the_limit_are_dropped_and_reported():
     """The others of the same poll arrive."""
 
@@ -309,6 +334,23 @@ def test_frames_are_packed_as_phoenix_reads_them(frames, posts):
         found.append((post.body, post.content_type))
         del rest[: post.count]
     assert found == posts
+
+
+def test_a_connection_that_has_idled_is_not_posted_on(monkeypatch):
+    """The server may be closing it at that very moment, and a POST that meets its end cannot be repeated."""
+    monkeypatch.setattr("rig.transport.longpoll_http._KEEP_ALIVE", 0.05)
+
+    async def test():
+        async with PollServer() as server:
+            transport = await dial_longpoll(server.endpoint(), Owner())
+            for count in (1, 2):
+                transport.send([PUSH])
+                await server.wait_until(lambda count=count: len(server.posted) == count)
+                await asyncio.sleep(0.2)  # what is tested is that time passes
+            await end(transport)
+            assert server.posted[0].client != server.posted[1].client
+
+    run(test)
 
 
 # How a session ends.
