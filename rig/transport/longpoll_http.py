@@ -237,8 +237,9 @@ def _connector(endpoint: Endpoint) -> aiohttp.TCPConnector:
 
 
 def _proxy(endpoint: Endpoint) -> URL | None:
-    proxy = getattr(endpoint, "proxy", None)
-    return None if proxy is None else URL(getattr(proxy, "url", proxy))
+    find = getattr(endpoint, "proxy_url", None)
+    found = None if find is None else find()
+    return None if found is None else URL(found)
 
 
 async def _send_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:

@@ -220,7 +220,10 @@ class Proxied:
     """An endpoint behind a proxy."""
 
     def __init__(self, endpoint, proxy):
-        self._endpoint, self.proxy = endpoint, proxy
+        self._endpoint, self._proxy = endpoint, proxy
+
+    def proxy_url(self):
+        return self._proxy
 
     def __getattr__(self, name):
         return getattr(self._endpoint, name)
