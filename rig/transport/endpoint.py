@@ -24,7 +24,6 @@ from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 from rig.errors import ConfigError
 
 _SCHEMES = {"ws": "ws", "http": "ws", "wss": "wss", "https": "wss"}
-_HTTP_SCHEMES = {"ws": "http", "wss": "https"}
 _DEFAULT_PORTS = {"ws": 80, "wss": 443}
 _SECRET_NAMES = ("token", "api_key", "apikey", "secret", "password", "jwt", "auth")
 _MASK = "***"
@@ -112,12 +111,9 @@ class Endpoint:
     @property
     def display(self) -> str:
         """The URL for people: complete, but for its secrets."""
-        return self._display(self._scheme, self._path)
-
-    @property
-    def longpoll_display(self) -> str:
-        """The URL of long-poll for people: complete, but for its secrets."""
-        return self._display(_HTTP_SCHEMES[self._scheme], self._longpoll_path)
+        userinfo = f"{_MASK}@" if "@" in self._parts.netloc else ""
+        query = "&".join(_masked(pair) for pair in self._query.split("&"))
+        return f"{self._scheme}://{userinfo}{self._authority}{self._path}?{query}"
 
     def websocket_url(self) -> str:
         """
@@ -136,7 +132,12 @@ class Endpoint:
 
         Source: phoenix.js `LongPoll.normalizeEndpoint`.
         """
-        return f"{_HTTP_SCHEMES[self._scheme]}://{self._authority}{self._longpoll_path}?{self._query}"
+        return _over_http(self.websocket_url())
+
+    @property
+    def longpoll_display(self) -> str:
+        """The URL of long-poll for people: complete, but for its secrets."""
+        return _over_http(self.display)
 
     def longpoll_headers(self) -> list[tuple[str, str]]:
         """
@@ -186,24 +187,20 @@ class Endpoint:
         return path if path.endswith("/websocket") else f"{path}/websocket"
 
     @property
-    def _longpoll_path(self) -> str:
-        return self._path.removesuffix("/websocket").removesuffix("/longpoll") + "/longpoll"
-
-    @property
     def _query(self) -> str:
         own = quote(self._parts.query, safe=_URL_DELIMITERS).split("&")
         kept = [pair for pair in own if pair and pair.partition("=")[0] != "vsn"]
         added = urlencode({**self.params, "vsn": self.vsn}, quote_via=quote, safe=_UNRESERVED_IN_JS)
         return "&".join([*kept, added])
 
-    def _display(self, scheme: str, path: str) -> str:
-        userinfo = f"{_MASK}@" if "@" in self._parts.netloc else ""
-        query = "&".join(_masked(pair) for pair in self._query.split("&"))
-        return f"{scheme}://{userinfo}{self._authority}{path}?{query}"
-
     @property
     def _carries_secret(self) -> bool:
         return self.auth_token is not None or self._parts.password is not None
+
+
+def _over_http(url: str) -> str:
+    beside, _, query = url.removeprefix("ws").partition("?")
+    return f"http{beside.removesuffix('/websocket').removesuffix('/longpoll')}/longpoll?{query}"
 
 
 def _parse(url: str) -> tuple[SplitResult, int]:

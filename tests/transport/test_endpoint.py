@@ -44,6 +44,34 @@ def test_params_come_before_vsn_and_are_encoded_as_phoenix_js_does():
 
 
 @pytest.mark.parametrize(
+    ("typed", "asked"),
+    [
+        ("ws://h/socket", "http://h/socket/longpoll?vsn=2.0.0"),
+        ("wss://h/socket/websocket", "https://h/socket/longpoll?vsn=2.0.0"),
+        ("http://h:4000/a/longpoll/", "http://h:4000/a/longpoll?vsn=2.0.0"),
+        ("https://[::1]:8443/s?a=1&vsn=1.0.0", "https://[::1]:8443/s/longpoll?a=1&vsn=2.0.0"),
+    ],
+)
+def test_longpoll_is_beside_the_websocket(typed, asked):
+    """The same host, path and query, over HTTP."""
+    assert Endpoint(typed).longpoll_url() == asked
+
+
+def test_the_url_of_longpoll_for_people_has_its_secrets_masked():
+    """As that of the WebSocket has."""
+    endpoint = Endpoint("wss://user:pass@h/socket?token=abc", params={"a": "1"})
+    assert endpoint.longpoll_display == "https://***@h/socket/longpoll?token=***&a=1&vsn=2.0.0"
+
+
+def test_longpoll_has_no_subprotocol():
+    """The token and the header of a WebSocket stay with the WebSocket; everything else goes along."""
+    endpoint = Endpoint(
+        "wss://user:pass@h/socket", headers=(("X-Trace", "1"), ("sec-websocket-protocol", "other")), auth_token="sesame"
+    )
+    assert endpoint.longpoll_headers() == [("X-Trace", "1"), ("Authorization", "Basic dXNlcjpwYXNz")]
+
+
+@pytest.mark.parametrize(
     ("url", "host", "port", "secure"),
     [
         ("ws://Example.com/socket", "example.com", 80, False),
@@ -228,31 +256,3 @@ def test_an_encrypted_key_is_refused_instead_of_asking_for_its_password(certific
     endpoint = Endpoint("wss://example.com/socket", cert_file=certificates.client_pem, key_file=certificates.encrypted_key)
     with pytest.raises(ConfigError, match="encrypted"):
         endpoint.ssl_context()
-
-
-@pytest.mark.parametrize(
-    ("typed", "asked"),
-    [
-        ("ws://h/socket", "http://h/socket/longpoll?vsn=2.0.0"),
-        ("wss://h/socket/websocket", "https://h/socket/longpoll?vsn=2.0.0"),
-        ("http://h:4000/a/longpoll/", "http://h:4000/a/longpoll?vsn=2.0.0"),
-        ("https://[::1]:8443/s?a=1&vsn=1.0.0", "https://[::1]:8443/s/longpoll?a=1&vsn=2.0.0"),
-    ],
-)
-def test_longpoll_is_beside_the_websocket(typed, asked):
-    """The same host, path and query, over HTTP."""
-    assert Endpoint(typed).longpoll_url() == asked
-
-
-def test_the_url_of_longpoll_for_people_has_its_secrets_masked():
-    """As that of the WebSocket has."""
-    endpoint = Endpoint("wss://user:pass@h/socket?token=abc", params={"a": "1"})
-    assert endpoint.longpoll_display == "https://***@h/socket/longpoll?token=***&a=1&vsn=2.0.0"
-
-
-def test_longpoll_has_no_subprotocol():
-    """The token and the header of a WebSocket stay with the WebSocket; everything else goes along."""
-    endpoint = Endpoint(
-        "wss://user:pass@h/socket", headers=(("X-Trace", "1"), ("sec-websocket-protocol", "other")), auth_token="sesame"
-    )
-    assert endpoint.longpoll_headers() == [("X-Trace", "1"), ("Authorization", "Basic dXNlcjpwYXNz")]
