@@ -1,8 +1,9 @@
 """
 What every transport offers and what it tells its owner.
 
-A transport moves whole frames. It knows nothing of Phoenix: a text frame is `bytes` (UTF-8, not yet validated), a binary
-frame is `BinaryFrame`. Everything is synchronous and happens on the loop's thread; only dialling awaits.
+A transport moves whole frames. It knows nothing of Phoenix: a text frame is `bytes`, a binary frame is `BinaryFrame`. What
+its owner hears as text is valid UTF-8: a transport that gets anything else ends the connection. Everything is synchronous
+and happens on the loop's thread; only dialling awaits.
 """
 
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ class TransportOwner(Protocol):
     """What a transport calls. `transport_closed` comes exactly once, and is the last call."""
 
     def text_received(self, frames: list[bytes]) -> None:
-        """Take the text frames of one socket read, in order, at most 512 or 256 KiB of them, never none."""
+        """Take the text frames of one socket read, in order, at most 512 or 256 KiB of them, never none, each valid UTF-8."""
 
     def binary_received(self, frames: list[bytes]) -> None:
         """Take consecutive binary frames of one socket read, in order relative to `text_received`."""

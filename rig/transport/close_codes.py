@@ -1,5 +1,5 @@
 """
-The codes with which a WebSocket ends, and which of them an endpoint may send.
+The codes with which a WebSocket ends, and which of them may be on the wire.
 
 Source: RFC 6455 section 7.4; the IANA registry of close codes (1012 to 1014).
 """
@@ -9,13 +9,12 @@ from rig.errors import LocalProtocolError
 PROTOCOL_ERROR = 1002
 CODE_MISSING = 1005
 ABNORMAL = 1006
+INVALID_TEXT = 1007
+TOO_LARGE = 1009
 INTERNAL_ERROR = 1011
 
-# Codes of which picows accepts one or the other, though they may not be on the wire; it refuses the rest below 3000 itself.
-NEVER_SENT = frozenset((0, CODE_MISSING, ABNORMAL))
-FIRST_TOO_LARGE = 5000
-
-_MAY_BE_SENT = frozenset((*range(1000, 1004), *range(1007, 1015), *range(3000, FIRST_TOO_LARGE)))
+ON_THE_WIRE = frozenset((*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)))
+"""The codes that a CLOSE frame may carry, in either direction."""
 
 
 def check_close_code(code: int) -> None:
@@ -25,5 +24,5 @@ def check_close_code(code: int) -> None:
     Raises:
         LocalProtocolError: If it may not.
     """
-    if code not in _MAY_BE_SENT:
+    if code not in ON_THE_WIRE:
         raise LocalProtocolError(f"the close code {code} may not be sent: use 1000, or one from 3000 to 4999")

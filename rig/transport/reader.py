@@ -1,25 +1,33 @@
 """
-From frames to batches of whole messages, in order, with everything that RFC 6455 asks of a receiver.
+From frames to whole messages, in order, with everything that RFC 6455 asks of a receiver.
 
-Messages come in two ways: by lists from the `FrameSplitter`, which takes all that is usual, and one by one from picows,
-which parses the rest: fragments, control frames, frames above 64 KiB. What must stay true:
+Frames come from the `FrameSplitter`: those that are usual as lists of messages, every other one by itself. What must stay
+true:
 
 - Messages are handed on in order, text and binary alike, and those before a fault or a CLOSE are handed on before it.
-- A batch is handed on at the end of every socket read, and earlier when it is full: never by a timer.
-- A payload is copied before the callback returns, because picows reuses its buffer.
+- A text message that is handed on is UTF-8: nobody behind the transport needs to look again.
+- After a CLOSE or a fault nothing more is taken.
 
-Source: RFC 6455 sections 5.2 (RSV bits), 5.4 (fragmentation), 5.5 (control frames), 7.4 (close codes).
+Source: RFC 6455 sections 5.4 (fragmentation), 5.5 (control frames), 7.1.7 (failing a connection), 7.4 (close codes) and
+8.1 (invalid UTF-8).
 """
 
+from codecs import getincrementaldecoder
+from itertools import takewhile
 from typing import Protocol
 
-from picows import WSFrame, WSListener, WSMsgType, WSTransport
+from picows import WSListener, WSTransport
 
-from rig.transport.close_codes import CODE_MISSING, FIRST_TOO_LARGE, NEVER_SENT, PROTOCOL_ERROR
+from rig.transport.close_codes import CODE_MISSING, INVALID_TEXT, ON_THE_WIRE, PROTOCOL_ERROR, TOO_LARGE
+from rig.transport.header import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
 
 BATCH_FRAMES = 512
 BATCH_BYTES = 256 * 1024
 LARGEST_USUAL_BYTES = 0xFFFF  # what a frame holds whose length is written in 16 bits
+# Beyond this multiple of the message limit a frame is not even read to its end: the connection is closed with 1009.
+HARD_LIMIT_FACTOR = 16
+
+_Utf8Decoder = getincrementaldecoder("utf-8")
 
 
 class ReaderOwner(Protocol):
@@ -41,10 +49,7 @@ class ReaderOwner(Protocol):
         """Note the peer's CLOSE, with 1005 if it carried no code. Only `lost` comes after."""
 
     def violated(self, code: int, reason: str) -> None:
-        """Note that the peer broke the protocol, and with which code to close. Only `close_received` and `lost` come after."""
-
-    def parser_gave_up(self) -> None:
-        """Note that picows has sent a CLOSE, because it cannot read on. Only `lost` comes after."""
+        """Note that the peer broke the protocol, and with which code to close. Only `lost` comes after."""
 
     def lost(self) -> None:
         """Note that the socket is gone."""
@@ -57,40 +62,21 @@ class FrameReader(WSListener):
     Args:
         owner: Told what arrives.
         max_message_bytes: Limit of one message, all its fragments together; what is larger is dropped and reported.
+
+    Attributes:
+        stopped: True once nothing more is taken.
     """
 
     def __init__(self, owner: ReaderOwner, max_message_bytes: int) -> None:
         super().__init__()
-        self._parser_tail_bytes: int | None = None
+        self.stopped = False
         self._owner = owner
         self._max_message_bytes = max_message_bytes
-        self._draining = False
-        self._stopped = False
-        self._batch: list[bytes] = []
-        self._batch_bytes = 0
-        self._batch_is_binary = False
-        self._message: bytearray | None = None
-        self._message_bytes = 0
-        self._message_is_binary = False
+        self._message: _Fragments | None = None
 
     def stop(self) -> None:
         """Ignore everything from now on."""
-        self._stopped = self._draining = True
-
-    def drain(self) -> None:
-        """Ignore everything from now on, but for the peer's CLOSE."""
-        self._draining = True
-
-    def take_parser_tail_bytes(self) -> int | None:
-        """Return how much picows had behind the last frame that it has parsed, or None if there was none since the last call."""
-        tail_bytes, self._parser_tail_bytes = self._parser_tail_bytes, None
-        return tail_bytes
-
-    def parser_gave_up(self) -> None:
-        """Stop, because picows has found a fault and ends the connection; it may be told more than once."""
-        if not self._stopped:
-            self.stop()
-            self._owner.parser_gave_up()
+        self.stopped = True
 
     def messages_received(self, messages: list[bytes], *, binary: bool) -> None:
         """
@@ -101,40 +87,71 @@ class FrameReader(WSListener):
             binary: True if they came with the binary opcode.
         """
         if self._message is not None:
-            self._violate("a message began before the one before it had ended")
-        if self._max_message_bytes < LARGEST_USUAL_BYTES:
-            messages = self._without_too_large(messages)
-        for first in range(0, len(messages), BATCH_FRAMES):
-            if self._draining:  # the owner may end the connection from within a batch
+            self.violate(PROTOCOL_ERROR, "a message began before the one before it had ended")
+            return
+        if self._max_message_bytes < LARGEST_USUAL_BYTES and max(map(len, messages)) > self._max_message_bytes:
+            for message in messages:
+                self._take_whole(message, binary=binary)
+            return
+        valid = messages if binary else _valid_first(messages)
+        for first in range(0, len(valid), BATCH_FRAMES):
+            if self.stopped:  # the owner may end the connection from within a batch
                 return
-            self._owner.batch_received(messages[first : first + BATCH_FRAMES], binary=binary)
+            batch = valid if len(valid) <= BATCH_FRAMES else valid[first : first + BATCH_FRAMES]
+            self._owner.batch_received(batch, binary=binary)
+        if len(valid) < len(messages):
+            self.violate(INVALID_TEXT, "a text message is not UTF-8")
+
+    def frame_received(self, opcode: int, payload: bytes, *, fin: bool) -> None:
+        """
+        Take one frame, whatever its kind.
+
+        Args:
+            opcode: One that has a meaning.
+            payload: Whole, but for control frames without a limit.
+            fin: True if it is the last frame of its message.
+
+        Source: RFC 6455 section 5.4.
+        """
+        if opcode == PONG:
+            return
+        if opcode == PING:
+            self._owner.ping_received(payload)
+        elif opcode == CLOSE:
+            self._take_close(payload)
+        elif opcode == CONTINUATION and self._message is None:
+            self.violate(PROTOCOL_ERROR, "a continuation came without a message to continue")
+        elif opcode != CONTINUATION and fin:
+            self._take_whole(payload, binary=opcode == BINARY)
+        elif opcode != CONTINUATION and self._message is not None:
+            self.violate(PROTOCOL_ERROR, "a message began before the one before it had ended")
+        else:
+            self._take_fragment(opcode, payload, fin=fin)
+
+    def check_length(self, length: int) -> None:
+        """End the connection if a frame is announced that is too large even to be skipped."""
+        limit = self._max_message_bytes * HARD_LIMIT_FACTOR
+        if length > limit:
+            self.violate(TOO_LARGE, f"a frame of {length} bytes is not read: the limit is {limit} bytes")
+
+    def violate(self, code: int, reason: str) -> None:
+        """
+        Fail the connection, and take nothing more, not even the peer's CLOSE.
+
+        Source: RFC 6455 section 7.1.7.
+        """
+        if not self.stopped:
+            self.stop()
+            self._owner.violated(code, reason)
+
+    # What picows calls.
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Pass on the transport: the handshake is done."""
         self._owner.opened(transport)
 
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Take a frame that picows has parsed."""
-        self._parser_tail_bytes = frame.tail_size
-        if self._stopped:
-            return
-        kind = frame.msg_type
-        if kind == WSMsgType.CLOSE:
-            self._take_close(frame)
-        elif self._draining:
-            return
-        elif frame.rsv1 or frame.rsv2 or frame.rsv3:
-            self._violate("a frame has reserved bits set, but no extension was agreed on")
-        elif kind == WSMsgType.PING:
-            self._owner.ping_received(frame.get_payload_as_bytes())
-        elif kind != WSMsgType.PONG:
-            self._take_data(frame, kind)
-        if frame.last_in_buffer:
-            self._hand_on()
-
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """Pass on that the socket is gone; the beginning of an unfinished message is dropped with it."""
-        self.stop()
         self._owner.lost()
 
     def pause_writing(self) -> None:
@@ -143,73 +160,92 @@ class FrameReader(WSListener):
     def resume_writing(self) -> None:
         """Do nothing, see `pause_writing`."""
 
-    def _take_data(self, frame: WSFrame, kind: WSMsgType) -> None:
-        continues = kind == WSMsgType.CONTINUATION
-        if continues and self._message is None:
-            self._violate("a continuation came without a message to continue")
-        elif not continues and self._message is not None:
-            self._violate("a message began before the one before it had ended")
-        elif not continues and frame.fin:
-            self._add_to_batch(frame.get_payload_as_bytes(), binary=kind == WSMsgType.BINARY)
-        else:
-            self._take_fragment(frame, kind)
-
-    def _take_fragment(self, frame: WSFrame, kind: WSMsgType) -> None:
-        if self._message is None:
-            self._message, self._message_bytes, self._message_is_binary = bytearray(), 0, kind == WSMsgType.BINARY
-        self._message_bytes += frame.payload_size
-        too_large = self._message_bytes > self._max_message_bytes
-        if too_large:
-            self._message.clear()
-        else:
-            self._message += frame.get_payload_as_memoryview()
-        if not frame.fin:
+    def _take_whole(self, message: bytes, *, binary: bool) -> None:
+        if self.stopped:
             return
-        message, self._message = bytes(self._message), None
-        if too_large:
-            self._hand_on()
-            self._reject(1, self._message_bytes)
+        if self._message is None and len(message) > self._max_message_bytes:
+            self._reject(len(message))
         else:
-            self._add_to_batch(message, binary=self._message_is_binary)
+            self.messages_received([message], binary=binary)
 
-    def _take_close(self, frame: WSFrame) -> None:
-        self._hand_on()
-        self.stop()
-        payload = frame.get_payload_as_bytes()
+    def _take_fragment(self, opcode: int, payload: bytes, *, fin: bool) -> None:
+        if self._message is None:
+            self._message = _Fragments(opcode, self._max_message_bytes)
+        message = self._message
+        try:
+            message.add(payload, fin=fin)
+        except UnicodeDecodeError:
+            self.violate(INVALID_TEXT, "a text message is not UTF-8")
+            return
+        if not fin:
+            return
+        self._message = None
+        if message.too_large:
+            self._reject(message.size)
+        else:
+            self._owner.batch_received([bytes(message.data)], binary=message.opcode == BINARY)
+
+    def _take_close(self, payload: bytes) -> None:
         code = int.from_bytes(payload[:2], "big") if payload else CODE_MISSING
-        # picows has refused the other forbidden codes, and reasons that are not UTF-8.
-        if payload and (code in NEVER_SENT or code >= FIRST_TOO_LARGE):
-            self._owner.violated(PROTOCOL_ERROR, f"the close code {code} is not allowed on the wire")
+        if len(payload) == 1:
+            self.violate(PROTOCOL_ERROR, "a CLOSE holds half a close code")
+        elif payload and code not in ON_THE_WIRE:
+            self.violate(PROTOCOL_ERROR, f"the close code {code} is not allowed on the wire")
         else:
-            self._owner.close_received(code, payload[2:].decode())
+            try:
+                reason = payload[2:].decode()
+            except UnicodeDecodeError:
+                self.violate(INVALID_TEXT, "the reason of a CLOSE is not UTF-8")
+                return
+            self.stop()
+            self._owner.close_received(code, reason)
 
-    def _add_to_batch(self, message: bytes, *, binary: bool) -> None:
-        full = self._batch_bytes + len(message) > BATCH_BYTES or len(self._batch) >= BATCH_FRAMES
-        if full or binary is not self._batch_is_binary:
-            self._hand_on()
-        self._batch.append(message)
-        self._batch_bytes += len(message)
-        self._batch_is_binary = binary
+    def _reject(self, size: int) -> None:
+        self._owner.messages_rejected(1, f"{size} bytes are more than the limit of {self._max_message_bytes} bytes")
 
-    def _hand_on(self) -> None:
-        batch, self._batch, self._batch_bytes = self._batch, [], 0
-        if batch and not self._draining:
-            batch = self._without_too_large(batch)
-        if batch and not self._draining:
-            self._owner.batch_received(batch, binary=self._batch_is_binary)
 
-    def _without_too_large(self, messages: list[bytes]) -> list[bytes]:
-        largest = max(map(len, messages))
-        if largest <= self._max_message_bytes:
-            return messages
-        kept = [message for message in messages if len(message) <= self._max_message_bytes]
-        self._reject(len(messages) - len(kept), largest)
-        return kept
+class _Fragments:
+    """A message that comes in several frames; a text is judged as it comes, and what is too large is only counted."""
 
-    def _reject(self, count: int, largest: int) -> None:
-        self._owner.messages_rejected(count, f"{largest} bytes are more than the limit of {self._max_message_bytes} bytes")
+    def __init__(self, opcode: int, max_bytes: int) -> None:
+        self.opcode = opcode
+        self.data = bytearray()
+        self.size = 0
+        self._max_bytes = max_bytes
+        self._decode = _Utf8Decoder().decode if opcode == TEXT else None
 
-    def _violate(self, reason: str) -> None:
-        self._hand_on()
-        self.drain()
-        self._owner.violated(PROTOCOL_ERROR, reason)
+    @property
+    def too_large(self) -> bool:
+        return self.size > self._max_bytes
+
+    def add(self, payload: bytes, *, fin: bool) -> None:
+        self.size += len(payload)
+        if self.too_large:
+            self.data.clear()
+            return
+        if self._decode is not None:
+            self._decode(payload, fin)
+        self.data += payload
+
+
+def _valid_first(messages: list[bytes]) -> list[bytes]:
+    """
+    Return the messages up to the first one that is not UTF-8: this runs once a batch.
+
+    They are judged in one piece, and mostly are ASCII. A line feed between two of them stands in no character, so that a
+    character that is cut in two by the border of two messages is found invalid, as it is in both.
+
+    Source: RFC 6455 section 8.1; RFC 3629 section 3.
+    """
+    joined = b"\n".join(messages)
+    if joined.isascii() or _is_utf8(joined):
+        return messages
+    return list(takewhile(_is_utf8, messages))
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

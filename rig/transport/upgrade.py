@@ -2,22 +2,19 @@
 How a WebSocket is opened: the name, TCP, TLS and the upgrade, within one time limit.
 
 Nothing is left behind by an attempt that fails or is cancelled: the socket is ours, and closed by us.
-
-`use_aiofastnet` is off: where reads are as large as here, uvloop's own transports are as fast on plain sockets and faster
-under TLS, and they do not report every server that hangs up as an error of the loop.
 """
 
 import asyncio
-import logging
 import socket
 from contextlib import suppress
 
 import aiohappyeyeballs
-from picows import WSHandshakeError, WSParsedURL, ws_connect
+from picows import WSHandshakeError
 
 from rig.errors import ConnectTimeout
 from rig.transport.base import TransportOwner
 from rig.transport.endpoint import Endpoint
+from rig.transport.gate import upgrade
 from rig.transport.handshake import closed_during_handshake, connect_failed, handshake_failed
 from rig.transport.websocket import WebSocketTransport
 
@@ -25,12 +22,6 @@ MIB = 1024 * 1024
 
 _HAPPY_EYEBALLS_DELAY = 0.25
 _TURNS_TO_CLOSE = 20
-# Beyond this multiple of the frame limit a frame is not even read to its end: the connection is closed with 1009.
-_HARD_LIMIT_FACTOR = 16
-_PARSER_BUFFER_BYTES = 16 * 1024  # grows with the frames that picows parses, which are few
-
-_picows_log = logging.getLogger("rig.transport.picows")
-_picows_log.setLevel(logging.WARNING)  # it reports every connection at INFO
 
 
 async def dial(
@@ -68,27 +59,16 @@ async def dial(
     )
     context = endpoint.ssl_context()
     sock: socket.socket | None = None
-
-    async def connect(_: WSParsedURL) -> socket.socket:
-        nonlocal sock
-        sock = await _connect_tcp(endpoint)
-        return sock
-
     try:
         async with asyncio.timeout(connect_timeout):
-            _, listener = await ws_connect(
-                lambda request, response: transport.reader,
+            sock = await _connect_tcp(endpoint)
+            answered = await upgrade(
+                transport.reader,
                 endpoint.websocket_url(),
+                sock,
+                headers=endpoint.request_headers(),
                 ssl_context=context,
-                websocket_handshake_timeout=None,
-                logger_name=_picows_log,
-                enable_auto_pong=False,
-                max_frame_size=max_frame_bytes * _HARD_LIMIT_FACTOR,
-                extra_headers=endpoint.request_headers(),
-                max_redirects=0,
-                read_buffer_init_size=_PARSER_BUFFER_BYTES,
-                socket_factory=connect,
-                use_aiofastnet=False,
+                server_hostname=endpoint.host if context else None,
             )
     except asyncio.CancelledError:
         await _hang_up(transport, sock)
@@ -102,7 +82,7 @@ async def dial(
         if isinstance(exc, OSError | WSHandshakeError):
             raise handshake_failed(endpoint, exc) from exc
         raise
-    if listener is None:  # picows returns normally if the server hangs up during the handshake
+    if not answered:
         raise closed_during_handshake(endpoint)
     asyncio.get_running_loop().call_soon(transport.release)
     return transport

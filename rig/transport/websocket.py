@@ -8,10 +8,8 @@ What must stay true:
 - No peer can make us wait: every way to the end has the close time-out behind it, after which the socket is cut.
 - An exception of the owner is logged, and ends this connection with 1011: nothing that it has not seen is passed over in silence.
 
-picows makes the handshake, sends, and parses what is unusual; the mass of frames is cut by `rig.transport.splitter`.
-
-Known limits, from picows: the memory for frames above 64 KiB is kept as long as the connection. Masking keys come from
-`rand()`, so without TLS they hide nothing.
+picows makes the upgrade (`rig.transport.gate`); after it, frames are cut by `rig.transport.splitter`, judged by
+`rig.transport.reader` and written by `rig.transport.writer`.
 
 Source: RFC 6455 sections 5.5, 7.1 and 7.4.
 """
@@ -19,15 +17,16 @@ Source: RFC 6455 sections 5.5, 7.1 and 7.4.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
 
-from picows import WSMsgType, WSTransport
+from picows import WSTransport
 
 from rig.phoenix.message import BinaryFrame
 from rig.transport.base import Closed, TransportOwner
 from rig.transport.close_codes import ABNORMAL, CODE_MISSING, INTERNAL_ERROR, check_close_code
+from rig.transport.header import BINARY, CLOSE, PONG, TEXT
 from rig.transport.reader import FrameReader
 from rig.transport.splitter import FrameSplitter
+from rig.transport.writer import FrameWriter
 
 _MAX_REASON_BYTES = 123
 
@@ -55,17 +54,17 @@ class WebSocketTransport:
         self._close_timeout = close_timeout
         self._read_buffer_bytes = read_buffer_bytes
         self._loop = asyncio.get_running_loop()
-        self._held: list[Callable[[], None]] | None = []
+        self._released = False
         self._closing = False
         self._by_us = False
-        self._aborted = False
         self._paused = False
         self._received_close: Closed | None = None
-        self._end: Closed | None = None
+        self._lost = False
         self._failure = ""
         self._timer: asyncio.TimerHandle | None = None
         self._ws: WSTransport
         self._splitter: FrameSplitter
+        self._writer: FrameWriter
 
     @property
     def bytes_received(self) -> int:
@@ -79,11 +78,8 @@ class WebSocketTransport:
 
     def send(self, frames: Sequence[bytes]) -> None:
         """Queue frames in order; after the close they are dropped."""
-        if self._closing:
-            return
-        send = self._ws.send
-        for frame in frames:
-            send(WSMsgType.BINARY if type(frame) is BinaryFrame else WSMsgType.TEXT, frame)
+        if not self._closing:
+            self._writer.write([(BINARY if type(frame) is BinaryFrame else TEXT, frame) for frame in frames])
 
     def pause_reading(self) -> None:
         """
@@ -122,111 +118,112 @@ class WebSocketTransport:
     def abort(self) -> None:
         """Cut the connection now. The owner hears of it in the next turn of the loop, and of nothing else."""
         self._by_us = self._by_us or not self._closing
-        self._closing = self._aborted = True
+        self._closing = True
         self.reader.stop()
         self._cut()
 
     # What the reader calls.
 
     def opened(self, transport: WSTransport) -> None:
-        """Take the transport of picows, put the fast lane in front of its parser, and read on when the owner may hear of it."""
+        """Take the transport of picows, put the splitter in the place of its parser, and read on when the owner may hear of it."""
         self._ws = transport
-        self._splitter = FrameSplitter(transport, self.reader, self._read_buffer_bytes)
-        transport.underlying_transport.set_protocol(self._splitter)
+        underlying = transport.underlying_transport
+        self._splitter = FrameSplitter(underlying.get_protocol(), self.reader, self._read_buffer_bytes)
+        self._writer = FrameWriter(underlying)
+        underlying.set_protocol(self._splitter)
         self._apply_pause()
         self.is_open = True
 
     def batch_received(self, messages: list[bytes], *, binary: bool) -> None:
         """Hand a batch to the owner."""
-        self._tell(partial(self._owner.binary_received if binary else self._owner.text_received, messages))
+        self._tell(self._owner.binary_received if binary else self._owner.text_received, messages)
 
     def messages_rejected(self, count: int, reason: str) -> None:
         """Tell the owner of messages that were too large."""
-        self._tell(partial(self._owner.frames_rejected, count, reason))
+        self._tell(self._owner.frames_rejected, count, reason)
 
     def ping_received(self, payload: bytes) -> None:
         """Answer with a PONG."""
         if not self._closing:
-            self._ws.send_pong(payload)
+            self._writer.write([(PONG, payload)])
 
     def close_received(self, code: int, reason: str) -> None:
-        """Answer with the same code if we have not closed ourselves, and hang up once all is written."""
+        """
+        Answer with the same code if we have not closed ourselves, and let the server hang up.
+
+        Source: RFC 6455 sections 5.5.1 and 7.1.1.
+        """
         self._received_close = Closed(code, reason, self._by_us)
         if not self._closing:
             self._send_close(None if code == CODE_MISSING else code)
-        self._ws.disconnect()
+        self._apply_pause()
 
     def violated(self, code: int, reason: str) -> None:
-        """Close with the code that names the peer's fault."""
+        """
+        Close with the code that names the peer's fault, and let the server hang up.
+
+        Source: RFC 6455 section 7.1.7.
+        """
         self._fail(code, why=reason, reason=reason)
 
-    def parser_gave_up(self) -> None:
-        """Let picows end the connection, but not wait for the peer to read its CLOSE."""
-        self._end_soon()
-
     def lost(self) -> None:
-        """Tell the owner that it is over."""
-        self._closing = True
-        if self._timer is not None:
-            self._timer.cancel()
-        by_picows = self._ws.close_handshake.sent if self._ws.close_handshake else None
-        if by_picows is not None:
-            self._failure = self._failure or by_picows.reason
-            # The fault that picows found is kept in a future as well, and the loop complains if nobody looks at it.
-            self._loop.create_task(self._ws.wait_disconnected()).add_done_callback(_look_at)
-        if self._splitter.lost_because is not None:
-            self._failure = self._failure or str(self._splitter.lost_because)
-        self._end = self._received_close or Closed(ABNORMAL, self._failure, self._by_us)
-        if self._held is None:
-            self._tell_end(self._end)
+        """Tell the owner that it is over, once it may hear of anything."""
+        self._closing = self._lost = True
+        if self._released:
+            self._finish()
 
     # What dial and this class call.
 
     def release(self) -> None:
-        """Let the owner hear what has been kept for it, and from now on everything at once."""
-        held, self._held = self._held or [], None
+        """Let the owner hear what came with the upgrade, and from now on everything at once."""
+        self._splitter.take_early()
+        self._released = True
         self._apply_pause()
-        for call in held:
-            self._tell(call)
-        if self._end is not None:
-            self._tell_end(self._end)
+        if self._lost:
+            self._finish()
+
+    def _finish(self) -> None:
+        self.reader.stop()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._splitter.lost_because is not None:
+            self._failure = self._failure or str(self._splitter.lost_because)
+        try:
+            self._owner.transport_closed(self._received_close or Closed(ABNORMAL, self._failure, self._by_us))
+        except Exception:
+            _log.exception("the owner of a connection raised")
 
     def _apply_pause(self) -> None:
-        """Read unless the owner has paused, or may not hear of anything yet: `release` must not undo the owner's pause."""
+        """
+        Read unless the owner has paused, or may not hear of anything yet: `release` must not undo the owner's pause.
+
+        Once the reader has stopped, only the end of the stream is waited for, and a pause must not hide it.
+        """
         if self._gone:
             return
         transport = self._ws.underlying_transport
-        if self._paused or self._held is not None:
+        if not self._released or (self._paused and not self.reader.stopped):
             transport.pause_reading()
         else:
             transport.resume_reading()
 
-    def _tell(self, call: Callable[[], None]) -> None:
-        if self._held is not None:
-            self._held.append(call)
-        elif not self._aborted:
-            try:
-                call()
-            except Exception:
-                _log.exception("the owner of a connection raised")
-                self._fail(INTERNAL_ERROR, why="an exception on our side, see the log")
-
-    def _tell_end(self, closed: Closed) -> None:
+    def _tell(self, call: Callable[..., None], *news: object) -> None:
         try:
-            self._owner.transport_closed(closed)
+            call(*news)
         except Exception:
             _log.exception("the owner of a connection raised")
+            self._fail(INTERNAL_ERROR, why="an exception on our side, see the log")
 
     def _fail(self, code: int, *, why: str, reason: str = "") -> None:
         self._failure = self._failure or why
-        self.reader.drain()
+        self.reader.stop()
         if not self._closing:
             self._send_close(code, reason)
+        self._apply_pause()
 
     def _send_close(self, code: int | None, reason: str = "") -> None:
-        # Not by `send_close`: that cannot send an empty CLOSE, and only what picows sent by itself is to show in `close_handshake`.
         text = reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore").encode()
-        self._ws.send(WSMsgType.CLOSE, b"" if code is None else code.to_bytes(2, "big") + text)
+        self._writer.write([(CLOSE, b"" if code is None else code.to_bytes(2, "big") + text)])
         self._end_soon()
 
     def _end_soon(self) -> None:
@@ -240,8 +237,3 @@ class WebSocketTransport:
     @property
     def _gone(self) -> bool:
         return self._ws.is_disconnected or self._ws.underlying_transport.is_closing()
-
-
-def _look_at(task: "asyncio.Task[None]") -> None:
-    if not task.cancelled():
-        task.exception()

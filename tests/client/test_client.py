@@ -525,7 +525,7 @@ def test_garbage_from_the_server_costs_no_event() -> None:
             channel = await client.join("room:1")
             connection = next(iter(server.sockets))
             for n, garbage in enumerate(
-                (b"{", b"[1]", b'"\xff"', b"[" * 5000, b'[null,null,"room:1","x",{"\\ud800":1}]', b"x" * 20_000)
+                (b"{", b"[1]", b"7", b"[" * 5000, b'[null,null,"room:1","x",{"\\ud800":1}]', b"x" * 20_000)
             ):
                 connection.write(encode_frame(TEXT, garbage))
                 server.publish("room:1", "good", {"n": n})

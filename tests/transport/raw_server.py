@@ -68,6 +68,20 @@ def close(code: int | None = None, reason: bytes = b"") -> bytes:
     return frame(CLOSE, b"" if code is None else struct.pack(">H", code) + reason)
 
 
+def holds_close(data: bytes) -> bool:
+    """Look for a CLOSE among the client's frames, of which the first begins `data`."""
+    pos = 0
+    while pos + 2 <= len(data):
+        if data[pos] & 0xF == CLOSE:
+            return True
+        size, header = data[pos + 1] & 0x7F, 6
+        if size >= 126:
+            header += 2 if size == 126 else 8
+            size = int.from_bytes(data[pos + 2 : pos + header - 4], "big")
+        pos += header + size
+    return False
+
+
 class Received(NamedTuple):
     """A frame from the client, unmasked."""
 
@@ -81,6 +95,8 @@ class Peer:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
         self.request = ""
+        self.upgraded = False
+        self.got_close = False
 
     def write(self, data: bytes) -> None:
         self.writer.write(data)
@@ -100,6 +116,7 @@ class Peer:
     async def upgrade(self, then: bytes = b"") -> None:
         """Answer the handshake, and write more in the same segment."""
         await self.read_request()
+        self.upgraded = True
         self.write(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: " + self.accept() + b"\r\n\r\n" + then
@@ -113,14 +130,25 @@ class Peer:
             size = int.from_bytes(await self.reader.readexactly(2 if size == 126 else 8), "big")
         mask = await self.reader.readexactly(4)
         masked = await self.reader.readexactly(size)
+        self.got_close = self.got_close or first & 0xF == CLOSE
         return Received(first & 0xF, bytes(byte ^ mask[i % 4] for i, byte in enumerate(masked)))
 
     async def read_to_end(self) -> bytes:
-        """Read until the client has hung up."""
-        try:
-            return await self.reader.read()
-        except ConnectionResetError:
-            return b""
+        """Read until the client has hung up. Once it has sent its CLOSE it waits for us to do it first."""
+        data = b""
+        with contextlib.suppress(ConnectionResetError):
+            while not self.got_close:
+                piece = await self.reader.read(65536)
+                if not piece:
+                    return data
+                data += piece
+                self.got_close = self.upgraded and holds_close(data)
+            if not self.writer.can_write_eof():
+                self.writer.close()
+                return data
+            self.writer.write_eof()
+            data += await self.reader.read()
+        return data
 
     def reset(self) -> None:
         """Hang up with RST instead of FIN."""

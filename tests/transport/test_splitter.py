@@ -1,101 +1,120 @@
-"""The fast lane takes every usual frame, gives picows every other one whole, and keeps the order, however the stream is cut."""
+"""Every frame is cut out whole and in order, however the stream is cut, and nothing is looked at too early."""
 
-import struct
 from types import SimpleNamespace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rig.transport.splitter import FrameSplitter
-from tests.transport.raw_server import BINARY, CLOSE, CONTINUATION, PING, TEXT, frame
+from tests.transport.raw_server import BINARY, CLOSE, CONTINUATION, PING, TEXT, close, frame, text
 
 
-class Parser:
-    """Stands for picows: has a small buffer, and knows from a header where its frame ends."""
+class Reader:
+    """Writes down which way a frame has come, and stops at a fault or a CLOSE."""
 
-    def __init__(self, seen):
-        self.seen, self.room, self.frame = seen, memoryview(bytearray(64)), b""
+    def __init__(self):
+        self.seen, self.faults, self.stopped, self.largest = [], [], False, 1 << 40
 
-    def get_buffer(self, sizehint):
-        return self.room
+    def messages_received(self, messages, *, binary):
+        self.seen.extend(("fast", BINARY if binary else TEXT, message, True) for message in messages)
 
-    def buffer_updated(self, nbytes):
-        self.frame += bytes(self.room[:nbytes])
-        if len(self.frame) == size_of(self.frame):
-            self.seen.append(("parser", self.frame))
-            self.frame = b""
+    def frame_received(self, opcode, payload, *, fin):
+        self.seen.append(("long", opcode, payload, fin))
+        self.stopped = opcode == CLOSE
 
+    def check_length(self, length):
+        if length > self.largest:
+            self.violate(1009, "too large")
 
-def size_of(data):
-    """Read the size of an unmasked frame, or 0 if its header is not complete."""
-    length = data[1] if len(data) > 1 else 0
-    if length == 126:
-        return 4 + struct.unpack_from(">H", data, 2)[0] if len(data) >= 4 else 0
-    return 10 + struct.unpack_from(">Q", data, 2)[0] if length == 127 and len(data) >= 10 else 2 + length if length < 126 else 0
+    def violate(self, code, reason):
+        self.faults.append((code, reason))
+        self.stopped = True
 
 
-def split(stream, cuts, *, buffer_bytes):
-    """Send a stream through a splitter in pieces, and return what the reader and the parser got, in order."""
-    seen = []
-    reader = SimpleNamespace(
-        messages_received=lambda messages, binary: seen.extend(("binary" if binary else "text", message) for message in messages),
-        take_parser_tail_bytes=lambda: 0,
-    )
-    underlying = SimpleNamespace(get_protocol=lambda: Parser(seen))
-    splitter = FrameSplitter(SimpleNamespace(underlying_transport=underlying, is_close_frame_sent=False), reader, buffer_bytes)
+def split(stream, cuts=(), *, buffer_bytes=262144, reader=None):
+    """Send a stream through a splitter in pieces, and return what the reader got."""
+    reader = reader or Reader()
+    splitter = FrameSplitter(SimpleNamespace(), reader, buffer_bytes)
     start = 0
     for cut in [*sorted(cuts), len(stream)]:
         while start < cut:
             room = splitter.get_buffer(-1)
-            assert len(room) > 0
+            assert 0 < len(room) <= buffer_bytes
             part = stream[start : min(cut, start + len(room))]
             room[: len(part)] = part
             splitter.buffer_updated(len(part))
             start += len(part)
     assert splitter.bytes_received == len(stream)
-    return seen
+    return reader
 
 
 sizes = st.sampled_from([0, 1, 2, 3, 10, 124, 125, 126, 127, 128, 300, 2000, 65535, 65536])
 frames = st.lists(
-    st.tuples(
-        st.sampled_from([TEXT, TEXT, TEXT, BINARY, CONTINUATION, CLOSE, PING]), sizes, st.booleans(), st.sampled_from([0, 0, 0, 4])
-    ),
+    st.tuples(st.sampled_from([TEXT, TEXT, TEXT, BINARY, CONTINUATION, PING]), sizes, st.booleans()),
     max_size=12,
 )
 
 
 @given(frames=frames, cuts=st.lists(st.integers(0, 5000)), buffer_bytes=st.sampled_from([300, 4096, 262144]))
 def test_every_frame_arrives_once_whole_and_in_order(frames, cuts, buffer_bytes):
-    """Whatever comes, in whatever pieces: no byte is lost, doubled or seen by the wrong one."""
+    """Whatever comes, in whatever pieces: no byte is lost or doubled, and no frame is changed."""
     expected, stream = [], b""
-    for number, (opcode, size, fin, rsv) in enumerate(frames):
-        payload = bytes([number]) * (min(size, 125) if opcode in (CLOSE, PING) else size)
-        encoded = frame(opcode, payload, fin=fin, rsv=rsv)
-        stream += encoded
-        expected.append((encoded, payload))
-    seen = split(stream, [cut for cut in cuts if cut < len(stream)], buffer_bytes=buffer_bytes)
+    for number, (opcode, size, fin) in enumerate(frames):
+        fin = fin or opcode == PING
+        payload = bytes([number]) * (min(size, 125) if opcode == PING else size)
+        stream += frame(opcode, payload, fin=fin)
+        expected.append((opcode, payload, fin))
 
-    assert len(seen) == len(expected)
-    for (lane, got), (encoded, payload) in zip(seen, expected, strict=True):
-        usual = encoded[0] in (0x80 | TEXT, 0x80 | BINARY)
-        if lane == "parser":
-            assert got == encoded
-            assert not usual or len(encoded) < 4 or len(encoded) > min(buffer_bytes, 65535)
-        else:
-            assert (lane, got) == ("text" if encoded[0] == 0x81 else "binary", payload)
-            assert usual
+    reader = split(stream, [cut for cut in cuts if cut < len(stream)], buffer_bytes=buffer_bytes)
+
+    assert [seen[1:] for seen in reader.seen] == expected
+    assert not reader.faults
+    for way, opcode, payload, fin in reader.seen:
+        assert way == "long" or (fin and opcode in (TEXT, BINARY) and len(payload) < 65536)
 
 
-def test_usual_frames_do_not_cost_a_call_of_the_parser():
+def test_usual_frames_take_the_fast_lane():
     """The fast lane is taken for all of a read but the odd one out."""
     stream = frame(TEXT, b"x" * 200) * 100 + frame(PING) + frame(TEXT, b"y" * 100) * 100
 
-    seen = split(stream, [], buffer_bytes=262144)
+    reader = split(stream)
 
-    assert [lane for lane, _ in seen] == ["text"] * 100 + ["parser"] + ["text"] * 100
+    assert [way for way, *_ in reader.seen] == ["fast"] * 100 + ["long"] + ["fast"] * 100
 
 
-def test_a_length_that_is_not_written_the_shortest_way_is_left_to_the_parser():
-    """The fast lane judges nothing: picows refuses such a frame."""
-    assert split(b"\x81\x7e\x00\x05hello", [], buffer_bytes=262144) == [("parser", b"\x81\x7e\x00\x05hello")]
+def test_what_stands_behind_a_close_is_not_looked_at():
+    """A second CLOSE, a fault or a message behind a CLOSE is neither taken nor complained about."""
+    for behind in (close(1001), frame(0x3), text(b"x" * 200), b"\xff" * 500, frame(TEXT, b"x" * 70_000)):
+        reader = split(text(b"before") + close(1000) + behind, buffer_bytes=400)
+
+        assert [opcode for _, opcode, *_ in reader.seen] == [TEXT, CLOSE]
+        assert not reader.faults
+
+
+def test_what_stands_behind_a_fault_is_not_looked_at():
+    """The first fault is the one that is told, once, and what stood before it is taken."""
+    reader = split(text(b"before") + frame(0x3) + close(1000) + frame(0xB))
+
+    assert [opcode for _, opcode, *_ in reader.seen] == [TEXT]
+    assert reader.faults == [(1002, "a frame has the opcode 3, which has no meaning")]
+
+
+@pytest.mark.parametrize("size", [2, 10])
+def test_a_header_is_judged_before_its_payload_has_come(size):
+    """Nobody makes us wait for a payload that may not come."""
+    bad = frame(0x3, b"x" * 70_000) if size == 2 else b"\x82\x7f" + (1 << 63).to_bytes(8, "big")
+
+    assert split(bad[: size - 1]).faults == []
+    assert [code for code, _ in split(bad[:size]).faults] == [1002]
+
+
+def test_a_frame_that_is_too_large_is_refused_by_its_header():
+    """A length alone does not make us set memory aside."""
+    reader = Reader()
+    reader.largest = 100_000
+
+    split(frame(BINARY, b"x" * 100_000) + b"\x82\x7f" + (1 << 62).to_bytes(8, "big"), buffer_bytes=4096, reader=reader)
+
+    assert [len(payload) for _, _, payload, _ in reader.seen] == [100_000]
+    assert reader.faults == [(1009, "too large")]

@@ -113,13 +113,36 @@ def test_a_frame_that_came_in_part_with_the_handshake_is_whole_in_the_end(cut):
     run(test)
 
 
+def test_what_came_with_the_upgrade_is_handed_on_even_if_the_connection_is_lost_at_once():
+    """The owner hears it when dial has returned, and then of the end, once."""
+
+    async def test():
+        async def behaviour(peer):
+            await peer.upgrade(text(b"early"))
+            await peer.read_to_end()
+
+        owner = Owner()
+        async with RawServer(behaviour) as server:
+            transport = await dial(server.endpoint(), owner)
+            underlying = transport._ws.underlying_transport
+            underlying.get_protocol().connection_lost(OSError("gone"))
+            underlying.set_protocol(asyncio.Protocol())
+            assert owner.heard == []
+            await owner.wait_closed()
+            transport.send([b"too late"])
+            underlying.abort()
+        assert owner.heard == [("text", [b"early"]), ("closed", Closed(1006, "gone"))]
+
+    run(test)
+
+
 @pytest.mark.parametrize("size", [0, 1, 2, 125, 126, 127, 200, 65535, 65536, 70_000, 300_000])
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 def test_messages_of_every_length_arrive(size, opcode):
     """All three ways to write a length are read, also where a frame is larger than the read buffer."""
 
     async def test():
-        payload = bytes(range(256)) * (size // 256 + 1)
+        payload = bytes(range(256 if opcode == BINARY else 128)) * (size // 128 + 1)
         behaviour = sends(
             frame(TEXT, b"first"), frame(opcode, payload[:size]) + frame(opcode, payload[:size]) + text(b"last"), close(1000)
         )
@@ -266,8 +289,7 @@ def test_every_byte_received_counts_as_a_sign_of_life():
 
     async def test():
         async def behaviour(peer):
-            await peer.upgrade(frame(PONG))  # what comes with the handshake is not counted
-            await asyncio.sleep(0.02)
+            await peer.upgrade(frame(PONG))
             for piece in (text(b"hello"), frame(PONG), frame(TEXT, b"x" * 100_000)[:50_000]):
                 peer.write(piece)
                 await step.wait()
@@ -276,7 +298,7 @@ def test_every_byte_received_counts_as_a_sign_of_life():
         step, owner = asyncio.Event(), Owner()
         async with RawServer(behaviour) as server:
             transport = await dial(server.endpoint(), owner)
-            for expected in (7, 9, 50_009):
+            for expected in (9, 11, 50_011):
                 await eventually(lambda: transport.bytes_received >= expected)  # noqa: B023
                 assert transport.bytes_received == expected
                 step.set()
@@ -315,7 +337,7 @@ def test_a_frame_far_above_the_limit_ends_the_connection_with_1009():
             assert (await peer.receive()) == Received(CLOSE, (1009).to_bytes(2, "big") + closing_reason)
             await peer.read_to_end()
 
-        closing_reason = b"Received frame with payload size exceeding max allowed size, 1114112 > 1048576"
+        closing_reason = b"a frame of 1114112 bytes is not read: the limit is 1048576 bytes"
         owner = await converse(behaviour, max_frame_bytes=64 * KIB)
         assert owner.texts == [b"before"]
         assert owner.closed == Closed(1006, closing_reason.decode())
@@ -338,26 +360,33 @@ def test_a_frame_far_above_the_limit_ends_the_connection_with_1009():
         (frame(TEXT, b"x" * 20, masked=True), "masked"),
         (frame(PING, b"x", fin=False), "fragmented control"),
         (frame(PING, b"x" * 126), "125"),
-        (b"\x81\x7e\x00\x05hello", "16-bit"),
-        (b"\x81\x7f" + (5).to_bytes(8, "big") + b"hello", "64-bit"),
-        (b"\x81\x7f" + (1 << 63).to_bytes(8, "big") + b"hello", "64-bit"),
+        (b"\x81\x7e\x00\x05hello", "shortest"),
+        (b"\x81\x7f" + (5).to_bytes(8, "big") + b"hello", "shortest"),
+        (b"\x81\x7f" + (1 << 63).to_bytes(8, "big") + b"hello", "highest bit"),
         (frame(CLOSE, b"\x03"), "CLOSE"),
         (close(0), "close code 0 "),
-        (close(1005), "1005"),
+        (close(1005), "close code 1005 "),
         (close(1006), "close code 1006 "),
-        (close(1015), "1015"),
+        (close(1015), "close code 1015 "),
         (close(5000), "close code 5000 "),
+        (close(999), "close code 999 "),
+        (close(1004), "close code 1004 "),
+        (close(1016), "close code 1016 "),
+        (close(2999), "close code 2999 "),
+        (close(65535), "close code 65535 "),
     ],
 )  # fmt: skip
-def test_a_breach_of_the_protocol_ends_the_connection_with_1002(bad, why):
+@pytest.mark.parametrize("early", [True, False], ids=["with-the-upgrade", "later"])
+def test_a_breach_of_the_protocol_ends_the_connection_with_1002(bad, why, early):
     """What came before the bad frame is handed on, what comes after it is not, and the reason is told."""
 
     async def test():
         async def behaviour(peer):
-            await peer.upgrade()
-            peer.write(text(b"start"))
-            await asyncio.sleep(0.005)
-            peer.write(text(b"before") + bad + text(b"after the fault"))
+            await peer.upgrade(text(b"start", b"before") + bad + text(b"after the fault") if early else b"")
+            if not early:
+                peer.write(text(b"start"))
+                await asyncio.sleep(0.005)
+                peer.write(text(b"before") + bad + text(b"after the fault"))
             received = await peer.receive()
             assert received.opcode == CLOSE
             assert received.payload[:2] == (1002).to_bytes(2, "big")
@@ -367,6 +396,78 @@ def test_a_breach_of_the_protocol_ends_the_connection_with_1002(bad, why):
         assert owner.closed.code == 1006
         assert not owner.closed.by_us
         assert why in owner.closed.reason
+
+    run(test)
+
+
+NOT_UTF8 = [
+    pytest.param(b"\xff", id="no-octet-of-utf-8"),
+    pytest.param(b"abc\x80", id="continuation-alone"),
+    pytest.param("\N{EURO SIGN}".encode()[:2], id="cut-off"),
+    pytest.param(b"\xc0\xaf", id="overlong"),
+    pytest.param(b"\xed\xa0\x80", id="surrogate"),
+    pytest.param(b"\xf4\x90\x80\x80", id="above-10ffff"),
+]
+
+
+@pytest.mark.parametrize("bad", NOT_UTF8)
+@pytest.mark.parametrize("how", ["usual", "long", "fragments", "alone"])
+def test_text_that_is_not_utf8_ends_the_connection_with_1007(bad, how):
+    """Messages before it are handed on, it and all after it are not; binary messages may hold anything."""
+
+    async def test():
+        async def behaviour(peer):
+            await peer.upgrade()
+            peer.write(frame(BINARY, bad) + text(*good))
+            peer.write(
+                {
+                    "usual": text(b"x" * 200 + bad + b"x" * 200),
+                    "long": text(b"x" * 70_000 + bad),
+                    "fragments": frame(TEXT, b"x", fin=False) + frame(CONTINUATION, bad),
+                    "alone": text(bad),
+                }[how]
+                + text(b"after")
+                + close(1000)
+            )
+            assert await peer.receive() == Received(CLOSE, (1007).to_bytes(2, "big") + b"a text message is not UTF-8")
+            assert await peer.read_to_end() == b""
+
+        good = [b"%d" % number for number in range(100)] + ["\N{EURO SIGN}\n\N{SNOWMAN}".encode(), b""]
+        owner = await converse(behaviour)
+        assert owner.flow == [("binary", bad)] + [("text", message) for message in good]
+        assert owner.closed == Closed(1006, "a text message is not UTF-8")
+
+    run(test)
+
+
+def test_a_character_may_be_cut_by_fragments_but_not_by_messages():
+    """The message is the unit, not the frame and not the batch."""
+
+    async def test():
+        euro = "\N{EURO SIGN}".encode()
+
+        async def behaviour(peer):
+            await peer.upgrade()
+            peer.write(frame(TEXT, euro[:1], fin=False) + frame(PING) + frame(CONTINUATION, euro[1:2], fin=False))
+            peer.write(frame(CONTINUATION, euro[2:]) + text(euro, euro[:1], euro[1:]))
+            assert await peer.receive() == Received(PONG, b"")
+            assert (await peer.receive()).payload[:2] == (1007).to_bytes(2, "big")
+
+        assert (await converse(behaviour)).texts == [euro, euro]
+
+    run(test)
+
+
+def test_a_fragment_that_cannot_become_utf8_is_not_waited_on():
+    """A text is judged as it comes: the rest of the message need not arrive."""
+
+    async def test():
+        async def behaviour(peer):
+            await peer.upgrade()
+            peer.write(frame(TEXT, b"x", fin=False) + frame(CONTINUATION, b"\xff", fin=False))
+            assert (await peer.receive()).payload[:2] == (1007).to_bytes(2, "big")
+
+        assert (await converse(behaviour)).texts == []
 
     run(test)
 
@@ -404,6 +505,127 @@ def test_a_close_is_answered_with_its_code(code):
         owner = await converse(behaviour)
         assert owner.texts == [b"last words"]
         assert owner.closed == Closed(code, "Gr\N{LATIN SMALL LETTER U WITH DIAERESIS}n")
+
+    run(test)
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["with-the-upgrade", "later"])
+@pytest.mark.parametrize("behind", [close(1001), frame(0x3), b"\xff" * 30, frame(TEXT, b"\xff"), frame(PING)])
+def test_nothing_behind_a_close_changes_the_answer(behind, early):
+    """One CLOSE goes out, with the server's code, whatever came in the same read behind its own."""
+
+    async def test():
+        async def behaviour(peer):
+            stream = text(b"before") + close(1000) + behind
+            await peer.upgrade(stream if early else b"")
+            if not early:
+                peer.write(stream)
+            assert await peer.receive() == Received(CLOSE, (1000).to_bytes(2, "big"))
+            assert await peer.read_to_end() == b""
+
+        owner = await converse(behaviour)
+        assert owner.texts == [b"before"]
+        assert owner.closed == Closed(1000)
+
+    run(test)
+
+
+def test_the_owner_can_answer_what_stands_before_a_fault():
+    """A fault is found when it is its turn, even if all came in one segment with the upgrade."""
+
+    async def test():
+        class Echo(Owner):
+            def text_received(self, frames):
+                super().text_received(frames)
+                transport.send(frames)
+
+        async def behaviour(peer):
+            await peer.upgrade(text(b"one") + frame(PING, b"p") + text(b"two") + frame(0x3))
+            assert [(await peer.receive()).payload for _ in range(3)] == [b"one", b"p", b"two"]
+            assert (await peer.receive()).payload[:2] == (1002).to_bytes(2, "big")
+
+        owner = Echo()
+        async with RawServer(behaviour) as server:
+            transport = await dial(server.endpoint(), owner)
+            await owner.wait_closed()
+        assert owner.texts == [b"one", b"two"]
+
+    run(test)
+
+
+def test_after_a_fault_not_even_the_close_of_the_server_is_taken():
+    """The fault is what ended the connection, not the server's answer to our complaint."""
+
+    async def test():
+        async def behaviour(peer):
+            await peer.upgrade(frame(0x3))
+            assert (await peer.receive()).payload[:2] == (1002).to_bytes(2, "big")
+            peer.write(close(1002, b"sorry"))
+            assert await peer.read_to_end() == b""
+
+        assert (await converse(behaviour)).closed == Closed(1006, "a frame has the opcode 3, which has no meaning")
+
+    run(test)
+
+
+def test_a_fault_while_we_close_is_not_answered_with_a_second_close():
+    """An endpoint sends one CLOSE."""
+
+    async def test():
+        async def behaviour(peer):
+            await peer.upgrade()
+            assert await peer.receive() == Received(CLOSE, (1000).to_bytes(2, "big"))
+            peer.write(text(b"under way") + frame(0x3) + close(1000))
+            assert await peer.read_to_end() == b""
+
+        owner = Owner()
+        async with RawServer(behaviour) as server:
+            transport = await dial(server.endpoint(), owner)
+            transport.close()
+            await owner.wait_closed()
+        assert owner.texts == [b"under way"]
+        assert owner.closed == Closed(1006, "a frame has the opcode 3, which has no meaning", by_us=True)
+
+    run(test)
+
+
+@pytest.mark.parametrize("pausing", [True, False])
+def test_the_server_is_the_first_to_hang_up(pausing):
+    """After both CLOSEs we wait for the end of the stream, also if the owner has just paused reading."""
+
+    async def test():
+        class Pausing(Owner):
+            def text_received(self, frames):
+                super().text_received(frames)
+                if pausing:
+                    transport.pause_reading()
+
+        async def behaviour(peer):
+            await peer.upgrade()
+            peer.write(text(b"last") + close(1001))
+            assert await peer.receive() == Received(CLOSE, (1001).to_bytes(2, "big"))
+            await asyncio.sleep(0.05)
+            assert owner.closed is None
+            assert not peer.reader.at_eof()
+
+        owner = Pausing()
+        async with RawServer(behaviour) as server:
+            transport = await dial(server.endpoint(), owner, close_timeout=60)
+            assert await owner.wait_closed() == Closed(1001)
+
+    run(test)
+
+
+def test_a_server_that_does_not_hang_up_is_cut_off_after_the_close_timeout():
+    """Both CLOSEs are there, so the code is known, but the socket does not stay open for ever."""
+
+    async def test():
+        async def behaviour(peer):
+            await peer.upgrade(close(1001, b"bye"))
+            assert await peer.receive() == Received(CLOSE, (1001).to_bytes(2, "big"))
+            assert await peer.reader.read() == b""
+
+        assert (await converse(behaviour, close_timeout=0.05)).closed == Closed(1001, "bye")
 
     run(test)
 
