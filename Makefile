@@ -1,12 +1,14 @@
 # `make` alone lists the targets. Each works on a fresh machine: it sets up .venv itself if it is missing.
 
 PYTHON ?= python3
+PYTHON2 ?= $(firstword $(wildcard $(addsuffix /python2.7,$(subst :, ,$(PATH)) $(HOME)/.pyenv/versions/2.7.18/bin)))
 VENV := .venv
 BIN := $(VENV)/bin
+AUTOBAHN := $(VENV)/autobahn
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow check fmt bench build clean
+.PHONY: help run test test-slow autobahn check fmt bench build clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +21,9 @@ test: $(VENV)/.dev  ## every test that takes less than a few seconds, in paralle
 
 test-slow: $(VENV)/.dev  ## the tests that take longer
 	$(BIN)/python -m pytest -m slow -n 2 --timeout 600
+
+autobahn: $(VENV)/.dev $(AUTOBAHN)/.ready  ## RFC 6455 against the Autobahn|Testsuite (needs Python 2.7); writes tests/conformance/AUTOBAHN.md
+	$(BIN)/python -m tests.conformance.autobahn $(AUTOBAHN)/bin/wstest
 
 check: $(VENV)/.dev  ## style, types, layers; changes nothing
 	$(BIN)/ruff format --check .
@@ -55,3 +60,12 @@ $(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/.bench: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(INSTALL) --editable '.[bench]'
 	@touch $@ $(VENV)/.run
+
+$(AUTOBAHN)/.ready: $(VENV)/bin/python tests/conformance/autobahn/requirements.txt
+	@'$(PYTHON2)' -c 'import sys; sys.exit(sys.version_info[:2] != (2, 7))' 2>/dev/null || { echo "the Autobahn|Testsuite needs" \
+		"Python 2.7: install it (with pyenv: pyenv install 2.7.18), or name it: make autobahn PYTHON2=/path/to/python2.7"; exit 1; }
+	rm -rf $(AUTOBAHN) && $(PYTHON) -m venv $(AUTOBAHN)/tool
+	$(AUTOBAHN)/tool/bin/python -m pip install --quiet --disable-pip-version-check 'virtualenv<20.22'  # the last for Python 2.7
+	$(AUTOBAHN)/tool/bin/virtualenv --quiet --no-download --python '$(PYTHON2)' $(AUTOBAHN)
+	$(AUTOBAHN)/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/conformance/autobahn/requirements.txt
+	@touch $@

@@ -1,0 +1,1 @@
+"""Rig's real transport against the Autobahn|Testsuite: `make autobahn`."""
