@@ -129,7 +129,12 @@ class FrameReader(WSListener):
             self._take_fragment(opcode, payload, fin=fin)
 
     def check_length(self, length: int) -> None:
-        """End the connection if a frame is announced that is too large even to be skipped."""
+        """
+        End the connection if a frame is announced that is too large even to be skipped.
+
+        Args:
+            length: Of the payload of a frame that does not fit into the read buffer.
+        """
         limit = self._max_message_bytes * HARD_LIMIT_FACTOR
         if length > limit:
             self.violate(TOO_LARGE, f"a frame of {length} bytes is not read: the limit is {limit} bytes")

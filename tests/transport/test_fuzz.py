@@ -281,7 +281,7 @@ def within(stream, cuts):
     return [cut for cut in cuts if cut < len(stream)]
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(stream=streams, cuts=cuts_of)
 @example(stream=frame(TEXT, EVENT) * 20 + close(1000) + close(1001), cuts=[])
 @example(stream=frame(TEXT, b"\xe2") + frame(TEXT, b"\x82\xac"), cuts=[])
@@ -291,21 +291,21 @@ def test_frames_mean_what_the_simple_parser_says(stream, cuts):
     check(stream, within(stream, cuts))
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(stream=damaged(), cuts=cuts_of)
 def test_damaged_frames_mean_what_the_simple_parser_says(stream, cuts):
     """A fault ends the connection with its code, after everything that stood before it."""
     check(stream, within(stream, cuts))
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(stream=st.binary(max_size=200), cuts=cuts_of)
 def test_any_bytes_end_in_order(stream, cuts):
     """Garbage raises nothing, and the owner hears of the end once."""
     check(stream, within(stream, cuts))
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(stream=streams | damaged(), cuts=st.lists(cuts_of, min_size=2, max_size=2))
 def test_any_split_of_a_stream_means_the_same(stream, cuts):
     """TCP may cut where it will, down to single bytes."""

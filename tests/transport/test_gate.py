@@ -4,7 +4,7 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rig.errors import NotWebSocket
@@ -34,6 +34,7 @@ class Picows:
             self.transport.protocol = self.transport.splitter
 
 
+@settings(deadline=None)
 @given(cuts=st.lists(st.integers(1, len(ANSWER) + 3)), behind=st.binary(max_size=20))
 def test_the_answer_ends_at_the_blank_line_however_it_is_cut(cuts, behind):
     """picows sees the answer to its last byte; what came with that byte is kept for the splitter."""

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rig.transport.splitter import FrameSplitter
@@ -56,6 +56,7 @@ frames = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(frames=frames, cuts=st.lists(st.integers(0, 5000)), buffer_bytes=st.sampled_from([300, 4096, 262144]))
 def test_every_frame_arrives_once_whole_and_in_order(frames, cuts, buffer_bytes):
     """Whatever comes, in whatever pieces: no byte is lost or doubled, and no frame is changed."""

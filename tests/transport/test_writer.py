@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rig.transport.header import BINARY, CLOSE, PING, PONG, TEXT
@@ -35,6 +35,7 @@ def decode(data):
     return frames
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([TEXT, BINARY, CLOSE, PING, PONG]), sizes), max_size=6))
 def test_frames_come_out_as_they_went_in(frames):
     """All lengths, all opcodes, each masked with the key that it names."""
