@@ -103,7 +103,8 @@ export async function connect_refused_retries(world) {
 }
 
 export async function longpoll(world) {
-  const socket = await world.open({ params: { user: "jslp" }, transport: LongPoll });
+  const socket = world.socket({ params: { user: "jslp" }, transport: LongPoll });
+  socket.connect();
   const { channel } = await joined(socket, "room:js", { a: 1 });
   const news = new Feed();
   channel.on("news", news.put);
@@ -118,7 +119,8 @@ export async function longpoll(world) {
 }
 
 export async function longpoll_auth_token(world) {
-  const socket = await world.open({ transport: LongPoll, authToken: "lp-tok" });
+  const socket = world.socket({ transport: LongPoll, authToken: "lp-tok" });
+  socket.connect();
   const { joins } = await joined(socket, "room:auth");
   return joins.all;
 }
