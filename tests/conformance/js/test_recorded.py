@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 HEARTBEATS = ("heartbeats",)
 ATTEMPTS = {"js-phx1.7-auth_token": 3, "js-phx1.8-connect_refused_retries": 3, "js-phx1.7-connect_refused_retries": 3}
 POLLED = ("longpoll", "longpoll_auth_token")

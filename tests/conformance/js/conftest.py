@@ -21,7 +21,7 @@ import uvloop
 
 from mock_server import MockServer
 
-JS = Path(__file__).with_name("js")
+JS = Path(__file__).parent
 NPM_SECONDS = 60
 NODE_SECONDS = 20
 NO_REGISTRY = re.compile(
