@@ -8,10 +8,10 @@ AUTOBAHN := $(VENV)/autobahn
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow autobahn check fmt bench build clean
+.PHONY: help run test test-slow conformance autobahn check fmt bench build clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run  ## the main job: mock server with live traffic, io process, two workers, until Ctrl-C
 	@exec $(BIN)/rig run --workers 2
@@ -21,6 +21,9 @@ test: $(VENV)/.dev  ## every test that takes less than a few seconds, in paralle
 
 test-slow: $(VENV)/.dev  ## the tests that take longer
 	$(BIN)/python -m pytest -m slow -n 2 --timeout 600
+
+conformance: $(VENV)/.dev  ## rig's client against a Phoenix server (URL=wss://host/socket), or else against the mock server
+	RIG_CONFORMANCE_URL='$(URL)' $(BIN)/python -m pytest tests/conformance/any_server -n 0 --verbose
 
 autobahn: $(VENV)/.dev $(AUTOBAHN)/.ready  ## RFC 6455 against the Autobahn|Testsuite (needs Python 2.7); writes tests/conformance/AUTOBAHN.md
 	$(BIN)/python -m tests.conformance.autobahn $(AUTOBAHN)/bin/wstest
