@@ -18,7 +18,7 @@ async function survive(world, cut, topic = "room:cut") {
 }
 
 export const transport_killed = (world) => survive(world, async (channel) => channel.push("kill_transport", {}));
-export const kicked = (world) => survive(world, () => world.control("kick", { all: true, code: world.code }));
+export const kicked = (world) => survive(world, () => world.control("kick", { all: true, code: world.options.code }));
 export const disconnected = (world) => survive(world, () => world.get(`/disconnect/user:${USER}`));
 export const drained = (world) => survive(world, () => world.get("/drain/room:cut"));
 
@@ -82,7 +82,7 @@ export async function tokens_are_made_anew(world) {
 }
 
 export async function heartbeats_are_answered(world) {
-  const socket = await world.open({ heartbeatIntervalMs: 30 });
+  const socket = await world.open({ heartbeatIntervalMs: 100 });
   const beats = new Feed();
   socket.onMessage(({ topic, payload, join_ref }) => topic === "phoenix" && beats.put([join_ref, payload]));
   const answers = await beats.take(4);

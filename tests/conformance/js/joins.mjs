@@ -31,11 +31,11 @@ export async function slow_join_blocks_the_socket(world) {
 }
 
 export async function join_times_out_and_is_retried(world) {
-  await world.control("settings", { reply_delay: 0.3 });
-  const socket = await world.open();
+  await world.control("settings", { reply_delay: 0.8 });
+  const socket = await world.open({ rejoinAfterMs: () => 300 });
   const replies = new Feed();
   socket.onMessage((message) => message.event === "phx_reply" && replies.put(message));
-  const { channel, joins, timeouts } = follow(socket.channel("room:late"), 150);
+  const { channel, joins, timeouts } = follow(socket.channel("room:late"), 300);
   await timeouts.next();
   await world.control("settings", { reply_delay: 0 });
   await joins.next();

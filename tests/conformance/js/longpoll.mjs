@@ -98,7 +98,7 @@ export async function longpoll_refused(world) {
 export async function longpoll_fallback(world) {
   const memory = new Map();
   const sessionStorage = { getItem: (key) => memory.get(key) ?? null, setItem: (key, value) => memory.set(key, value) };
-  const socket = await world.open({ longPollFallbackMs: 300, sessionStorage });
+  const socket = await world.open({ longPollFallbackMs: world.options.fallbackMs, sessionStorage });
   const { channel } = await joined(socket, "room:fallback");
   const echo = await answer(channel.push("echo", { n: 1 }));
   return { transport: socket.transportName(socket.transport), echo, memory: Object.fromEntries(memory) };

@@ -21,7 +21,7 @@ export async function a_late_reply_is_ignored(world) {
   const { channel } = await joined(socket, "room:lobby");
   const message = new Promise((resolve) => socket.onMessage(({ event, payload }) => event === "phx_reply" && resolve(payload)));
   const seen = new Feed();
-  const push = channel.push("late_reply", { ms: 120 }, 40);
+  const push = channel.push("late_reply", { ms: 300 }, 40);
   for (const status of ["ok", "timeout"]) push.receive(status, () => seen.put(status));
   await seen.next();
   const late = await message;

@@ -78,7 +78,7 @@ export async function kill_transport_reconnect_rejoin(world) {
 }
 
 export async function heartbeats(world) {
-  const socket = await world.open({ params: { user: "js" }, heartbeatIntervalMs: 30 });
+  const socket = await world.open({ params: { user: "js" }, heartbeatIntervalMs: 100 });
   const beats = new Feed();
   socket.onMessage(beats.put);
   return await beats.take(3);

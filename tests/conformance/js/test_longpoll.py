@@ -119,16 +119,16 @@ def stay_silent(writer: asyncio.StreamWriter) -> None:
     pass
 
 
-@pytest.mark.parametrize("upgrade", [refuse, stay_silent])
-def test_a_client_whose_websocket_is_blocked_falls_back(play: Any, upgrade: Any) -> None:
+@pytest.mark.parametrize(("upgrade", "fallback_ms"), [(refuse, 5000), (stay_silent, 300)])
+def test_a_client_whose_websocket_is_blocked_falls_back(play: Any, upgrade: Any, fallback_ms: int) -> None:
     """Refused at once, or never answered: the client polls instead, and remembers that."""
-    outcome = play("longpoll_fallback", through=lambda port: front(port, upgrade))
+    outcome = play("longpoll_fallback", through=lambda port: front(port, upgrade), fallbackMs=fallback_ms)
     assert outcome["result"] == {"transport": "LongPoll", "echo": ["ok", {"n": 1}], "memory": {"phx:fallback:LongPoll": "true"}}
     assert [frame["opcode"] for frame in outcome["frames"]] == ["connect", "error", "closed"]
 
 
 def test_a_client_whose_websocket_works_does_not_fall_back(play: Any) -> None:
     """The fallback is only for who needs it."""
-    outcome = play("longpoll_fallback")
+    outcome = play("longpoll_fallback", fallbackMs=5000)
     assert outcome["result"] == {"transport": "RecordedWebSocket", "echo": ["ok", {"n": 1}], "memory": {}}
     assert outcome["requests"] == []

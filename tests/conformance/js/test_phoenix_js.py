@@ -118,7 +118,7 @@ def test_pushes_are_answered(play: Any, phoenix: str, vsn: str) -> None:
 def test_a_reply_after_the_time_out_changes_nothing(play: Any) -> None:
     """The push has failed; the next one gets its own reply."""
     result = play("a_late_reply_is_ignored", time_scale=1.0)["result"]
-    assert result == {"seen": ["timeout"], "late": {"response": {"ms": 120}, "status": "ok"}, "echo": ["ok", {"n": 1}]}
+    assert result == {"seen": ["timeout"], "late": {"response": {"ms": 300}, "status": "ok"}, "echo": ["ok", {"n": 1}]}
 
 
 @serializers

@@ -9,9 +9,9 @@ import { recordFetch, recordedWebSocket } from "./wire.mjs";
 const STEP_MS = 20;
 
 export class World {
-  // url: of the socket; http: of the HTTP side; vsn: what the sockets speak; code: of the close that a scenario asks for.
-  constructor({ url, http, vsn = "2.0.0", patienceMs = 8000, code }) {
-    Object.assign(this, { url, http, vsn, patienceMs, code, frames: [], requests: [], sockets: [] });
+  // url: of the socket; http: of the HTTP side; vsn: what the sockets speak; the other options are the scenario's own.
+  constructor({ url, http, vsn = "2.0.0", patienceMs = 8000, ...options }) {
+    Object.assign(this, { url, http, vsn, patienceMs, options, frames: [], requests: [], sockets: [] });
     this.WebSocket = recordedWebSocket(this.frames);
     this.fetch = recordFetch(this.requests);
   }
