@@ -134,11 +134,16 @@ async def fetch(url: str) -> str | None:
         return await response.text() if response.status == 200 else None
 
 
+def is_release(server: str) -> bool:
+    """Tell a release for the mock server from the URL of another."""
+    return server[0].isdigit()
+
+
 @contextlib.asynccontextmanager
 async def site(server: str, vsn: str) -> AsyncIterator[Site]:
     """Give the server of the URL, or a mock server that behaves like the release."""
     name = f"conformance-{uuid.uuid4().hex[:12]}"
-    if not server[0].isdigit():
+    if not is_release(server):
         info = await fetch(f"{http_root(server)}/info")
         yield Site(url=server, vsn=vsn, release=json.loads(info)["phoenix"] if info else "", name=name)
         return
@@ -153,7 +158,7 @@ def against(server: str, vsn: str, monkeypatch: pytest.MonkeyPatch) -> Callable[
 
     def against(test: Callable[[Site], Awaitable[None]]) -> None:
         async def main() -> None:
-            async with asyncio.timeout(2 * PATIENCE), site(server, vsn) as place:
+            async with asyncio.timeout(10 if is_release(server) else 2 * PATIENCE), site(server, vsn) as place:
                 await test(place)
 
         uvloop.run(main())

@@ -86,7 +86,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> str:
     own = tmp_path_factory.getbasetemp()
     problem = install_once(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
     if NO_REGISTRY.search(problem):
-        pytest.skip(f"npm reaches no registry, so Phoenix's JavaScript client is not installed: {problem[-300:]}")
+        pytest.skip(f"npm reaches no registry, so Phoenix's JavaScript client is not installed: {problem[:300]}")
     assert not problem, problem
     assert installed_versions() == wanted_versions()
     return path
