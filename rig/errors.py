@@ -12,11 +12,13 @@ Every exception that rig raises on purpose, in one tree.
     │   ├── TlsFailed               the certificate or the TLS handshake was refused
     │   │   └── PinMismatch         … because the certificate is not the pinned one
     │   ├── TokenUnavailable        the provider has no token to connect with
+    │   │   └── TokenMissing        … and says that there is none: nobody is signed in
     │   ├── NotWebSocket            something answered that does not speak WebSocket
     │   ├── NotLongPoll             something answered that does not speak Phoenix's long-poll
     │   └── HandshakeRefused        the server answered the upgrade with an HTTP error
     │       ├── AuthenticationRefused   … with 401 or 403
     │       └── RedirectRefused         … with a redirect that is not followed
+    ├── TokenNotStored              the keyring or the folder did not take, or give up, a token
     ├── ConnectionLost              the connection ended while something waited for it
     ├── JoinRefused, JoinTimeout    a join was answered with an error, or not at all
     ├── PushRefused, PushTimeout    a push was answered with an error, or not at all
@@ -113,6 +115,18 @@ class TokenUnavailable(ConnectError):
     def __init__(self, provider: str, reason: str) -> None:
         self.provider, self.reason = provider, reason
         super().__init__(f"no token from {provider}: {reason}")
+
+
+class TokenMissing(TokenUnavailable):
+    """There is no token any more, or never was. One that was there before must not be sent again."""
+
+
+class TokenNotStored(RigError):
+    """A token could not be stored or deleted. `where` names the place."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        self.where, self.reason = where, reason
+        super().__init__(f"{where} did not do it ({reason}): make it usable and try again")
 
 
 class NotWebSocket(ConnectError):

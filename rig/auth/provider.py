@@ -1,0 +1,113 @@
+"""
+Where a token comes from: what `--auth` may say, and what each kind of provider owes.
+
+What must stay true: a provider's name has no secret in it; of a command it shows the first word only.
+"""
+
+import os
+from typing import Protocol, runtime_checkable
+
+from rig.auth.token import Token
+from rig.errors import ConfigError, TokenMissing
+
+
+class Provider(Protocol):
+    """Gives the token of the moment, each time it is asked."""
+
+    @property
+    def name(self) -> str:
+        """What logs and errors call it."""
+
+    async def fetch(self) -> Token | None:
+        """
+        Return the token, or None if none is needed.
+
+        Raises:
+            TokenUnavailable: If it has none now; the one that it gave before may still be good.
+            TokenMissing: If there is none, so that the one before must not be sent any longer.
+        """
+
+
+@runtime_checkable
+class ReadyProvider(Provider, Protocol):
+    """A provider that nobody needs to wait for."""
+
+    def read(self) -> Token | None:
+        """
+        Return what `fetch` would.
+
+        Raises:
+            TokenUnavailable: As `fetch`.
+        """
+
+
+class NoToken:
+    """`none`: the server asks for no token."""
+
+    name = "none"
+
+    def read(self) -> None:
+        """Return None."""
+        return
+
+    async def fetch(self) -> None:
+        """Return None."""
+        return
+
+
+class EnvProvider:
+    """`env:VAR`: an environment variable of this process, which may come from `--env-file`."""
+
+    def __init__(self, variable: str) -> None:
+        self._variable = variable
+        self.name = f"env:{variable}"
+
+    def read(self) -> Token:
+        """
+        Read the variable.
+
+        Raises:
+            TokenMissing: If it is not set, or empty.
+            TokenUnavailable: If what is in it cannot be a token.
+        """
+        text = os.environ.get(self._variable, "")
+        if not text.strip():
+            raise TokenMissing(self.name, f"{self._variable} is not set: set it in the environment, or name an --env-file")
+        return Token.read(text, provider=self.name)
+
+    async def fetch(self) -> Token:
+        """Return what `read` does."""
+        return self.read()
+
+
+def provider(spec: str, *, timeout: float = 10.0) -> Provider:
+    """
+    Make the provider that `--auth` names.
+
+    Args:
+        spec: `none`, `env:VAR`, `file:PATH`, `command:CMD` or `keyring:NAME`.
+        timeout: Seconds that a command or the keyring may take.
+
+    Raises:
+        ConfigError: If it is none of these, or what follows the colon cannot be used. The message does not repeat it.
+    """
+    from rig.auth.command import CommandProvider
+    from rig.auth.file import FileProvider
+    from rig.auth.keyring import KeyringProvider
+
+    kind, colon, rest = spec.partition(":")
+    match kind, rest.strip():
+        case "none", "" if not colon:
+            return NoToken()
+        case "env", name if name:
+            return EnvProvider(name)
+        case "file", path if path:
+            return FileProvider(path)
+        case "command", command if command:
+            return CommandProvider(command, timeout=timeout)
+        case "keyring", name if name:
+            return KeyringProvider(name, timeout=timeout)
+    # What was written instead may be the token itself.
+    raise ConfigError(
+        "--auth must be none, env:VAR, file:PATH, command:CMD or keyring:NAME; the token itself does not belong there"
+    )
