@@ -14,7 +14,7 @@ import ipaddress
 import re
 import ssl
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -51,6 +51,7 @@ class Endpoint:
         key_file: Its private key, not encrypted, if it is not in `cert_file` (PEM).
         insecure: Accept any certificate, and send secrets without TLS.
         auth_token: Offered as a subprotocol, the way phoenix.js sends `authToken`.
+        secret_names: Params and headers whose values are secrets, beside those whose names say so.
 
     Raises:
         ConfigError: If a part cannot be used, or a secret would travel unencrypted to another host.
@@ -67,6 +68,7 @@ class Endpoint:
     key_file: str | None = None
     insecure: bool = False
     auth_token: str | None = None
+    secret_names: frozenset[str] = frozenset()
     _parts: SplitResult = field(init=False, compare=False)
     _port: int = field(init=False, compare=False)
 
@@ -112,8 +114,37 @@ class Endpoint:
     def display(self) -> str:
         """The URL for people: complete, but for its secrets."""
         userinfo = f"{_MASK}@" if "@" in self._parts.netloc else ""
-        query = "&".join(_masked(pair) for pair in self._query.split("&"))
+        query = "&".join(_masked(pair, self.secret_names) for pair in self._query.split("&"))
         return f"{self._scheme}://{userinfo}{self._authority}{self._path}?{query}"
+
+    def with_token(self, value: str, mode: str) -> "Endpoint":
+        """
+        Return the same endpoint with a token, which is masked wherever the endpoint is shown.
+
+        Args:
+            value: The token.
+            mode: `subprotocol`, `param:NAME`, `header` (`Authorization: Bearer`) or `header:NAME` (the token as it is). A param
+                or header of that name that is there already gives way.
+
+        Raises:
+            ConfigError: If the token would travel unencrypted to another host, has characters that no token has, or the mode
+                is none of these. The message does not show the token.
+
+        Source: phoenix.js `Socket` `authToken`; RFC 6750 section 2.1.
+        """
+        if not value or not value.isprintable():
+            raise ConfigError("the token is empty, or has a line break or a control character in it: give the token alone")
+        kind, _, name = mode.partition(":")
+        match kind, name:
+            case "subprotocol", "":
+                return replace(self, auth_token=value)
+            case "param", name if name and name != "vsn":
+                return replace(self, params={**self.params, name: value}, secret_names=self.secret_names | {name})
+            case "header", name:
+                shown, value = (name, value) if name else ("Authorization", f"Bearer {value}")
+                others = tuple(header for header in self.headers if header[0].lower() != shown.lower())
+                return replace(self, headers=(*others, (shown, value)), secret_names=self.secret_names | {shown})
+        raise ConfigError(f"the token cannot travel as {mode}: write subprotocol, param:NAME, header or header:NAME")
 
     def websocket_url(self) -> str:
         """
@@ -195,7 +226,7 @@ class Endpoint:
 
     @property
     def _carries_secret(self) -> bool:
-        return self.auth_token is not None or self._parts.password is not None
+        return self.auth_token is not None or self._parts.password is not None or bool(self.secret_names)
 
 
 def _over_http(url: str) -> str:
@@ -249,10 +280,11 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-def _masked(pair: str) -> str:
+def _masked(pair: str, secret_names: frozenset[str]) -> str:
     name, equals, _ = pair.partition("=")
-    plain = unquote(name).lower()
-    return f"{name}={_MASK}" if equals and any(secret in plain for secret in _SECRET_NAMES) else pair
+    plain = unquote(name)
+    secret = plain in secret_names or any(part in plain.lower() for part in _SECRET_NAMES)
+    return f"{name}={_MASK}" if equals and secret else pair
 
 
 @lru_cache(maxsize=16)

@@ -189,6 +189,73 @@ def test_a_token_travels_unencrypted_to_this_machine(host):
 
 
 @pytest.mark.parametrize(
+    ("mode", "query", "headers"),
+    [
+        ("subprotocol", "vsn=2.0.0", [("X-Key", "k"), ("Sec-WebSocket-Protocol", "phoenix, base64url.bearer.phx.aHVzaCBhL2I")]),
+        ("param:t", "t=hush%20a%2Fb&vsn=2.0.0", [("X-Key", "k")]),
+        ("header", "vsn=2.0.0", [("X-Key", "k"), ("Authorization", "Bearer hush a/b")]),
+        ("header:x-key", "vsn=2.0.0", [("x-key", "hush a/b")]),
+    ],
+)
+def test_a_token_travels_in_the_place_that_the_mode_names(mode, query, headers):
+    """As phoenix.js sends it, as a param, as a bearer, or as it is; it takes the place of what was there."""
+    plain = Endpoint("wss://example.com/socket", headers=(("X-Key", "k"),))
+
+    endpoint = plain.with_token("hush a/b", mode)
+
+    assert endpoint.websocket_url() == f"wss://example.com/socket/websocket?{query}"
+    assert endpoint.request_headers() == headers
+    assert plain.request_headers() == [("X-Key", "k")]
+    assert "hush" not in f"{endpoint!r} {endpoint} {endpoint.display}"
+
+
+def test_a_new_token_takes_the_place_of_the_last_one():
+    """A param is not sent twice."""
+    endpoint = (
+        Endpoint("wss://example.com/socket", {"t": "old", "a": "1"}).with_token("first", "param:t").with_token("hush", "param:t")
+    )
+
+    assert endpoint.websocket_url() == "wss://example.com/socket/websocket?t=hush&a=1&vsn=2.0.0"
+    assert endpoint.display == "wss://example.com/socket/websocket?t=***&a=1&vsn=2.0.0"
+
+
+def test_a_param_whose_name_needs_encoding_is_masked():
+    """Percent signs in the name do not unmask the value."""
+    endpoint = Endpoint("wss://example.com/socket").with_token("hush", "param:my key")
+
+    assert "my%20key=hush" in endpoint.websocket_url()
+    assert "hush" not in endpoint.display
+
+
+@pytest.mark.parametrize("mode", ["subprotocol", "param:t", "header", "header:X-Key"])
+def test_in_no_mode_does_a_token_travel_unencrypted_to_another_host(mode):
+    """It needs TLS, this machine, or the user's word."""
+    with pytest.raises(ConfigError, match="wss://") as refused:
+        Endpoint("ws://example.com/socket").with_token("hush", mode)
+
+    assert "hush" not in str(refused.value)
+    for allowed in (Endpoint("wss://example.com/s"), Endpoint("ws://localhost/s"), Endpoint("ws://example.com/s", insecure=True)):
+        assert allowed.with_token("hush", mode) != allowed
+
+
+@pytest.mark.parametrize("mode", ["subprotocol", "param:t", "header", "header:X-Key"])
+@pytest.mark.parametrize("token", ["", "hush\r\nX: y", "hush\x00", "\thush", "hush\udcff"])
+def test_a_token_that_would_break_the_request_is_refused_without_being_shown(mode, token):
+    """Nothing can be smuggled into the handshake."""
+    with pytest.raises(ConfigError, match="control character") as refused:
+        Endpoint("wss://example.com/socket").with_token(token, mode)
+
+    assert "hush" not in str(refused.value)
+
+
+@pytest.mark.parametrize("mode", ["", "param", "param:", "param:vsn", "join:token", "subprotocol:x", "bearer"])
+def test_a_mode_that_there_is_not_is_refused(mode):
+    """The sentence lists those that there are."""
+    with pytest.raises(ConfigError, match="write subprotocol, param:NAME, header or header:NAME"):
+        Endpoint("wss://example.com/socket").with_token("hush", mode)
+
+
+@pytest.mark.parametrize(
     "header",
     [
         ("X y", "1"), ("", "1"), ("X:", "1"), ("X", "1\r\nY: 2"), ("X", "\x00"), ("Upgrade", "h2c"),
