@@ -9,8 +9,9 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Hashable, MutableMapping
+from collections.abc import Hashable, Mapping
 from typing import Any, TextIO
+from urllib.parse import quote
 
 import structlog
 from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter
@@ -22,9 +23,13 @@ _SECRET_FIELD = re.compile(_SECRET_NAMES, re.IGNORECASE)
 _SECRET_TEXT = re.compile(
     rf"""((?:{_SECRET_NAMES})[\w.-]*(?:=|["']\s*:\s*["']))[^\s"'&#,;)}}\]]+"""  # …token=x, "token": "x"
     r"|(://)[^\s/@?#]+(?=@)"  # https://user:password@host
-    r"|(\bbearer[ ]|base64url\.bearer\.phx\.)[\w.~+/=-]+",  # Authorization: Bearer x, and Phoenix 1.8's subprotocol
+    r"|(\bbearer[ ]|base64url\.bearer\.phx\.)[\w.~+/=-]+"  # Authorization: Bearer x, and Phoenix 1.8's subprotocol
+    r"|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*",  # a JWT, whatever stands before it
     re.IGNORECASE,
 )
+_SHORTEST_HIDDEN, _MOST_HIDDEN = 8, 64
+_hidden: dict[str, None] = {}
+"""What `hide` was told, the oldest first. A process has few tokens at a time, and the old ones have expired."""
 _DIM, _BOLD, _RESET = "\x1b[2m", "\x1b[1m", "\x1b[0m"
 _LEVEL_COLOURS = {"warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[31m", "info": "\x1b[32m", "debug": _DIM}
 
@@ -65,6 +70,25 @@ def configure(level: str = "info", format: str = "text", *, process: str = "main
     )
 
 
+def hide(secret: str) -> None:
+    """
+    Mask this very text from now on, wherever it turns up: a server may repeat in an answer what it was sent.
+
+    Args:
+        secret: The text; one of fewer than 8 characters is left, because it would be found inside other words.
+
+    Raises:
+        Nothing.
+    """
+    if len(secret) < _SHORTEST_HIDDEN:
+        return
+    for form in (secret, quote(secret, safe="")):
+        _hidden.pop(form, None)
+        _hidden[form] = None
+    while len(_hidden) > _MOST_HIDDEN:
+        del _hidden[next(iter(_hidden))]
+
+
 def mask(text: str) -> str:
     """
     Replace the tokens, passwords and the like in a text by `***`.
@@ -72,7 +96,9 @@ def mask(text: str) -> str:
     Raises:
         Nothing.
     """
-    return _SECRET_TEXT.sub(lambda found: f"{found[1] or found[2] or found[3]}{MASK}", text)
+    for secret in _hidden:
+        text = text.replace(secret, MASK)
+    return _SECRET_TEXT.sub(lambda found: f"{found[1] or found[2] or found[3] or ''}{MASK}", text)
 
 
 def mask_fields(logger: WrappedLogger, name: str, event_dict: EventDict) -> EventDict:
@@ -171,14 +197,16 @@ def _masked(key: object, value: Any) -> Any:
     match value:
         case str():
             return mask(value)
-        case MutableMapping():
+        case Mapping():
             return {inner: _masked(inner, item) for inner, item in value.items()}
         case list() | tuple():
             return [_masked(None, item) for item in value]
         case BaseException():
             return mask(f"{type(value).__name__}: {value}")
-        case _:
+        case None | bool() | int() | float():
             return value
+        case _:  # bytes, sets and objects: what they would be shown as
+            return mask(str(value))
 
 
 def _shown(value: object) -> str:

@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import warnings
+from types import MappingProxyType
 
 import pytest
 import structlog
@@ -17,6 +18,7 @@ def _restored_logging():
     """Leave logging as it was found."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    log._hidden.clear()
     others = {name: logging.getLogger(name).level for name in ("picows", "asyncio")}
     yield
     logging.captureWarnings(capture=False)
@@ -190,6 +192,7 @@ def test_a_line_break_in_a_value_does_not_forge_a_line():
         {"url": "wss://h/socket?user_token=hunter2#x"},
         {"url": "https://user:hunter2@h/socket"},
         {"headers": {"Authorization": "hunter2"}},
+        {"params": MappingProxyType({"user_token": ["hunter2"]})},
         {"headers": [("x", "Bearer hunter2")]},
         {"protocol": "phoenix, base64url.bearer.phx.hunter2"},
         {"frame": '["1","1","t","phx_join",{"token": "hunter2"}]'},
@@ -220,6 +223,57 @@ def test_a_secret_in_a_traceback_or_a_message_is_masked():
         logger.exception("failed")
 
     assert "hunter2" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"distinctive hunter2",
+        {"distinctive hunter2"},
+        MappingProxyType({"a": "distinctive hunter2"}),
+        {1: {"a": "distinctive hunter2"}},
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_hidden_secret_is_masked_in_every_kind_of_value(value, format):
+    """Bytes, sets and views too, whatever the field is called."""
+    log.hide("distinctive hunter2")
+    stream, logger = configured(format=format)
+
+    logger.info("refused", answer=value, error=ValueError(f"no: {value}"))
+
+    assert "hunter2" not in stream.getvalue()
+    assert stream.getvalue().count("***") == 2
+
+
+def test_what_is_hidden_is_found_in_a_url_too():
+    """There it is encoded."""
+    log.hide("a secret/hunter2")
+
+    assert log.mask("GET /socket?t=a%20secret%2Fhunter2&vsn=2.0.0") == "GET /socket?t=***&vsn=2.0.0"
+
+
+def test_a_short_secret_is_not_looked_for():
+    """It would be found inside other words."""
+    log.hide("a")
+
+    assert log.mask("a cat") == "a cat"
+
+
+def test_hidden_secrets_do_not_fill_the_memory():
+    """Only the latest ones are looked for: a process that runs for a year has had thousands."""
+    for number in range(1000):
+        log.hide(f"hunter2-{number:04}/")
+
+    assert log.mask("hunter2-0999/") == "***"
+    assert log.mask("hunter2-0000/") == "hunter2-0000/"
+    assert len(log._hidden) <= 64
+
+
+def test_a_jwt_is_masked_wherever_it_stands(jwt):
+    """It can be told by its look."""
+    assert log.mask(f"refused ({jwt(sub='alice')}), sorry") == "refused (***), sorry"
 
 
 @pytest.mark.parametrize(
