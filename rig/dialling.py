@@ -1,31 +1,45 @@
 """
 How a connection gets its transport: the token, then the endpoint that carries it, then WebSocket or long-poll.
 
-The provider is asked anew for every attempt. A server that answers 401 or 403 may only have found the token too old, so
-it is asked once more, and if it has another token the server is, before the attempt counts as refused.
+The provider is asked anew for every attempt, unless the token itself says that it is good for long. A server that answers
+401 or 403 may only have found the token too old, so the provider is asked once more, and if it has another token the server
+is, before the attempt counts as refused.
 """
 
-import asyncio
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import structlog
 
 from rig.auth import Token, TokenSource
-from rig.errors import AuthenticationRefused, ConfigError, TokenUnavailable
-from rig.transport import Endpoint, Transport, TransportChoice, TransportOwner
+from rig.errors import AuthenticationRefused, ConfigError
+from rig.log import hide
+from rig.transport import Endpoint, Transport, TransportOwner
 
 _IN_JOINS = "join:"
 
 log = structlog.get_logger()
 
 
+class Choice(Protocol):
+    """What picks the transport; `rig.transport` has it."""
+
+    async def dial(self, endpoint: Endpoint, owner: TransportOwner, *, connect_timeout: float, max_frame_bytes: int) -> Transport:
+        """
+        Return an open transport.
+
+        Raises:
+            ConnectError: If there is none.
+        """
+
+
 class Dialler:
     """
-    The `Dial` of a connection.
+    The `Dial` of a connection. All methods are called on the loop's thread.
 
     Attributes:
         endpoint: Where it connects, without the token.
-        choice: Which transport is taken, and why.
+        choice: Which transport is taken.
     """
 
     def __init__(
@@ -34,7 +48,7 @@ class Dialler:
         *,
         tokens: TokenSource,
         token_mode: str,
-        choice: TransportChoice,
+        choice: Choice,
         connect_timeout: float,
         max_frame_bytes: int,
     ) -> None:
@@ -51,17 +65,20 @@ class Dialler:
             max_frame_bytes: Limit of one message.
 
         Raises:
-            ConfigError: If the token would travel unencrypted to another host.
+            ConfigError: If the token would travel unencrypted to another host, or `token_mode` is none that there is.
         """
         self.endpoint, self.choice = endpoint, choice
         self._tokens, self._mode = tokens, token_mode
         self._connect_timeout, self._max_frame_bytes = connect_timeout, max_frame_bytes
-        self._renewing: asyncio.Task[None] | None = None
         if tokens.gives_tokens and not endpoint.may_carry_secrets:
             raise ConfigError(
                 f"the token of {tokens.name} would travel unencrypted to {endpoint.host}: write wss:// instead of ws://, "
                 "or allow it with --insecure"
             )
+        in_joins = tokens.gives_tokens and token_mode.startswith(_IN_JOINS)
+        self._join_field = token_mode.removeprefix(_IN_JOINS) if in_joins else None
+        if tokens.gives_tokens and not in_joins:
+            endpoint.with_token("any", token_mode)  # a mode that cannot be used is found now
 
     async def __call__(self, owner: TransportOwner) -> Transport:
         """
@@ -74,8 +91,10 @@ class Dialler:
         try:
             return await self._dial(owner, token)
         except AuthenticationRefused:
+            if token is None or self._join_field is not None:
+                raise  # it was not the token
             fresh = await self._tokens.renew(token)
-            if fresh is None or token is None or fresh.value == token.value:
+            if fresh is None or fresh.value == token.value:
                 raise
             log.info("the token was refused; trying the fresh one", provider=self._tokens.name)
             return await self._dial(owner, fresh)
@@ -84,50 +103,50 @@ class Dialler:
         """
         Return the payload of a topic's joins: as it is, or with the token where the token travels so.
 
+        What is returned then is a callable, asked at each join for the newest token. It raises `TokenUnavailable` where none
+        may be sent: the core counts that as a refused join and tries again later.
+
         Args:
             payload: An object, or a callable that is asked at each join.
+
+        Raises:
+            ConfigError: If the payload has no place for the token, because it is not an object.
         """
-        if not self._mode.startswith(_IN_JOINS) or not self._tokens.gives_tokens:
+        if self._join_field is None:
             return payload
-        name = self._mode.removeprefix(_IN_JOINS)
+        if not callable(payload) and not isinstance(payload, Mapping):
+            raise ConfigError("the token travels in the payload of every join, so that must be an object: write {} at least")
+        name = self._join_field
 
         def with_token() -> dict[str, Any]:
             fields = payload() if callable(payload) else payload
-            return {**fields, name: self._tokens.peek()}
+            token = self._tokens.peek()
+            if token is None:
+                return {**fields}
+            hide(token)
+            return {**fields, name: token}
 
         return with_token
 
     def renew(self, *, refused: bool) -> None:
         """
-        Ask for a token in the background, so that the next join has a fresh one.
+        Ask for a token in the background, so that the next join has a fresh one. Called as often as there are reasons to: it
+        asks at most once in five seconds.
 
         Args:
-            refused: True if the server said that the one that it got is not good.
+            refused: True if the server said of a join that the token is not good; False before joins that nobody refused.
         """
-        if self._tokens.gives_tokens and self._renewing is None:
-            self._renewing = asyncio.get_running_loop().create_task(self._renew(refused=refused), name="renew-token")
-            self._renewing.add_done_callback(self._renewed)
+        if self._join_field is not None:
+            self._tokens.ask(refused=refused)
 
     async def close(self) -> None:
         """Stop what goes on in the background."""
-        if self._renewing is not None:
-            self._renewing.cancel()
-            await asyncio.gather(self._renewing, return_exceptions=True)
         await self._tokens.close()
 
     async def _dial(self, owner: TransportOwner, token: Token | None) -> Transport:
         endpoint = self.endpoint
-        if token is not None and not self._mode.startswith(_IN_JOINS):
-            endpoint = endpoint.with_token(token.value, self._mode)
+        if token is not None:
+            hide(token.value)
+            if self._join_field is None:
+                endpoint = endpoint.with_token(token.value, self._mode)
         return await self.choice.dial(endpoint, owner, connect_timeout=self._connect_timeout, max_frame_bytes=self._max_frame_bytes)
-
-    async def _renew(self, *, refused: bool) -> None:
-        try:
-            token = await self._tokens.get()
-            if refused:
-                await self._tokens.renew(token)
-        except TokenUnavailable as exc:
-            log.warning("no fresh token", provider=self._tokens.name, reason=exc.reason)
-
-    def _renewed(self, task: "asyncio.Task[None]") -> None:
-        self._renewing = None

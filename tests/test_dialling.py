@@ -5,8 +5,10 @@ import asyncio
 import pytest
 
 from rig.auth import Token, TokenSource
+from rig.auth.provider import NoToken
 from rig.dialling import Dialler
-from rig.errors import AuthenticationRefused, ConfigError, HandshakeRefused, TokenUnavailable
+from rig.errors import AuthenticationRefused, ConfigError, HandshakeRefused, TokenMissing, TokenUnavailable
+from rig.log import mask
 from rig.transport import Endpoint
 
 OWNER = object()
@@ -47,6 +49,12 @@ def dialler(provider, choice, *, url="ws://localhost/socket", mode="subprotocol"
     return Dialler(
         Endpoint(url), tokens=TokenSource(provider), token_mode=mode, choice=choice, connect_timeout=1.0, max_frame_bytes=1024
     )
+
+
+async def settle():
+    """Let what goes on in the background come to its end."""
+    for _ in range(10):
+        await asyncio.sleep(0)
 
 
 def test_the_provider_is_asked_before_every_connect(run):
@@ -165,9 +173,7 @@ def test_each_join_shows_the_token_of_that_moment(run):
         assert payload() == {"since": 42, "token": "one"}
 
         dial.renew(refused=True)
-        async with asyncio.timeout(5):
-            while payload()["token"] == "one":
-                await asyncio.sleep(0)
+        await settle()
 
         assert payload() == {"since": 42, "token": "two"}
         await dial.close()
@@ -179,3 +185,141 @@ def test_join_payloads_stay_as_they_are_where_the_token_travels_otherwise():
     """Only join:NAME touches them."""
     payload = {"since": 41}
     assert dialler(Provider("one"), Choice()).join_payload(payload) is payload
+
+
+@pytest.mark.parametrize(
+    ("mode", "shown"),
+    [
+        ("subprotocol", lambda endpoint: endpoint.auth_token),
+        ("param:t", lambda endpoint: endpoint.params["t"]),
+        ("header", lambda endpoint: dict(endpoint.request_headers())["Authorization"].removeprefix("Bearer ")),
+        ("header:X-Key", lambda endpoint: dict(endpoint.request_headers())["X-Key"]),
+    ],
+)
+def test_the_token_travels_as_the_user_says(run, mode, shown):
+    """Each mode puts it into one place."""
+
+    async def main():
+        choice = Choice(None, "hunter2")
+        await dialler(Provider("hunter2"), choice, mode=mode)(OWNER)
+        assert shown(choice.endpoints[0]) == "hunter2"
+
+    run(main)
+
+
+@pytest.mark.parametrize("mode", ["param:", "param:vsn", "nonsense", "header:X Y", "header:Upgrade"])
+def test_a_mode_that_cannot_be_used_is_found_at_once(mode):
+    """Not at the first attempt, in a log that nobody reads."""
+    with pytest.raises(ConfigError):
+        dialler(Provider("token"), Choice(), mode=mode)
+
+
+def test_a_refused_connection_does_not_renew_a_token_that_it_did_not_carry(run):
+    """With join:NAME the upgrade was refused for something else."""
+
+    async def main():
+        provider, choice = Provider("one", "two"), Choice()
+        with pytest.raises(AuthenticationRefused):
+            await dialler(provider, choice, mode="join:token")(OWNER)
+        assert (len(choice.endpoints), provider.asked) == (1, 1)
+
+    run(main)
+
+
+def test_each_reconnect_brings_its_joins_the_newest_token(run):
+    """The rejoins of a new connection do not repeat the token of the old one."""
+
+    async def main():
+        dial = dialler(Provider("one", "two"), Choice(None), mode="join:token")
+        payload = dial.join_payload({})
+        await dial(OWNER)
+        assert payload() == {"token": "one"}
+        await dial(OWNER)
+        assert payload() == {"token": "two"}
+
+    run(main)
+
+
+def test_many_refused_joins_ask_for_one_token(run):
+    """All topics of a connection are refused at the same time when their token expires."""
+
+    async def main():
+        provider = Provider("one", "two", "three")
+        dial = dialler(provider, Choice(None), mode="join:token")
+        payload = dial.join_payload({})
+        await dial(OWNER)
+        for _ in range(50):
+            dial.renew(refused=True)
+            await settle()
+        assert provider.asked == 2
+        assert payload() == {"token": "two"}
+
+    run(main)
+
+
+def test_a_join_without_a_token_is_refused_here_and_not_sent(run):
+    """After signing out, or past the end of the token, the server gets no join at all."""
+
+    async def main():
+        dial = dialler(Provider("one", TokenMissing("the test", "nobody is signed in")), Choice(None), mode="join:token")
+        payload = dial.join_payload({})
+        with pytest.raises(TokenUnavailable, match="has not answered"):
+            payload()
+        await settle()
+        assert payload() == {"token": "one"}
+        dial.renew(refused=True)
+        await settle()
+        with pytest.raises(TokenUnavailable, match="nobody is signed in"):
+            payload()
+
+    run(main)
+
+
+def test_where_no_token_is_needed_joins_carry_none(run):
+    """Neither without a provider nor with one that gives none, and the caller's object stays as it was."""
+
+    async def main():
+        payload = {"since": 41}
+        assert dialler(NoToken(), Choice(None), mode="join:token").join_payload(payload) is payload
+
+        dial = dialler(Provider(None), Choice(None), mode="join:token")
+        await dial(OWNER)
+        assert dial.join_payload(payload)() == {"since": 41}
+        assert payload == {"since": 41}
+
+    run(main)
+
+
+def test_a_payload_that_has_no_place_for_the_token_is_refused():
+    """A list cannot carry a field."""
+    with pytest.raises(ConfigError, match="must be an object"):
+        dialler(Provider("token"), Choice(), mode="join:token").join_payload(["a"])
+
+
+def test_a_token_that_only_a_join_has_carried_is_masked_too(run):
+    """It came after the connection."""
+
+    async def main():
+        dial = dialler(Provider("one", "distinctive-hunter2"), Choice(None), mode="join:t")
+        payload = dial.join_payload({})
+        await dial(OWNER)
+        dial.renew(refused=True)
+        await settle()
+        assert payload() == {"t": "distinctive-hunter2"}
+        assert mask("no: distinctive-hunter2") == "no: ***"
+
+    run(main)
+
+
+@pytest.mark.parametrize("mode", ["subprotocol", "param:t", "join:t"])
+def test_a_token_that_was_used_is_masked_from_then_on(run, mode):
+    """A server that repeats it in its answer does not get it into the log."""
+    token = f"distinctive-{mode}/hunter2"
+
+    async def main():
+        dial = dialler(Provider(token), Choice(None, token), mode=mode)
+        await dial(OWNER)
+        assert mask(f"the server said: {token!r} is too old") == "the server said: '***' is too old"
+
+    assert token in mask(token)
+    run(main)
