@@ -60,7 +60,7 @@ def _masked(option: Option, value: Any) -> Any:
 
     if option.about.secret and value:
         return MASK
-    return mask(value) if isinstance(value, str) else value
+    return mask(option.show(value)) if isinstance(value, str) else value
 
 
 def _joins(description: "Description") -> dict[str, Any]:

@@ -18,7 +18,7 @@ import msgspec
 
 from rig.config.options import Option, options
 from rig.config.settings import Settings
-from rig.config.values import parse_headers, parse_pairs, parse_size, parse_url, show_size
+from rig.config.values import parse_headers, parse_pairs, parse_size, parse_url, show_auth, show_size
 from rig.errors import ConfigError
 
 # Kubernetes sets such variables in every pod of a namespace that has a service called "rig".
@@ -166,6 +166,8 @@ def _shown(option: Option, value: object) -> str:
     """Write a value for a message: no secret, nothing after the `?` of a URL, not longer than a line."""
     if option.about.secret:
         return "***"
+    if option.about.holds == "auth":
+        return show_auth(str(value))
     text = str(value).partition("?")[0] if option.about.holds == "url" else str(value)
     return text if len(text) <= 80 else f"{text[:79]}…"
 

@@ -13,7 +13,7 @@ import msgspec.inspect
 from msgspec.inspect import BoolType, FloatType, IntType, LiteralType, NoneType, StructType, Type, UnionType, VarTupleType
 
 from rig.config.settings import About, Settings
-from rig.config.values import show_size
+from rig.config.values import show_auth, show_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +54,8 @@ class Option:
             return "-"
         if self.about.secret:
             return "***"
+        if self.about.holds == "auth":
+            return show_auth(str(value))
         if isinstance(value, bool):
             return "yes" if value else "no"
         if isinstance(value, int) and self.about.unit == "bytes":

@@ -18,6 +18,7 @@ from msgspec import Meta
 RUN = ("run", "check")
 CHECK = ("check",)
 CONNECT = ("run", "check", "listen", "push")
+AUTH = (*CONNECT, "whoami")
 LISTEN = ("listen",)
 PUSH = ("push",)
 _KIB, _MIB, _GIB = 1024, 1024**2, 1024**3
@@ -37,7 +38,8 @@ class About:
         variables: Further environment variables that are honoured, after `RIG_…`.
         metavar: What stands for the value in the help, where the type does not tell.
         expected: What a valid value looks like, where the type does not tell.
-        holds: The form of a text: an existing "file" or "directory", a "url", "pairs" (K=V) or "headers" (K: V).
+        holds: The form of a text: an existing "file" or "directory", a "url", "pairs" (K=V), "headers" (K: V), or where the
+            token comes from ("auth").
         secret: True if the value must not be printed.
         in_file: False if the option makes no sense in the file.
     """
@@ -50,7 +52,7 @@ class About:
     variables: tuple[str, ...] = ()
     metavar: str = ""
     expected: str = ""
-    holds: Literal["", "file", "directory", "url", "pairs", "headers"] = ""
+    holds: Literal["", "file", "directory", "url", "pairs", "headers", "auth"] = ""
     secret: bool = False
     in_file: bool = True
 
@@ -108,12 +110,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     vsn: Annotated[Literal["2.0.0", "1.0.0"], About("version of the Phoenix serializer", CONNECT)] = "2.0.0"
     param: Annotated[
-        dict[str, str], About("connect parameter; repeatable", CONNECT, holds="pairs", metavar="K=V", expected="K=V", secret=True)
+        dict[str, str],
+        About(
+            "connect parameter; repeatable; other users of this machine see it on the command line, so for a token use --auth",
+            CONNECT,
+            holds="pairs",
+            metavar="K=V",
+            expected="K=V",
+            secret=True,
+        ),
     ] = msgspec.field(default_factory=dict)
     header: Annotated[
         tuple[tuple[str, str], ...],
         About(
-            "HTTP header of the upgrade request; repeatable", CONNECT, holds="headers", metavar="K:V", expected="K: V", secret=True
+            "HTTP header of the upgrade request; repeatable; other users of this machine see it on the command line, so for a "
+            "token use --auth",
+            CONNECT,
+            holds="headers",
+            metavar="K:V",
+            expected="K: V",
+            secret=True,
         ),
     ] = ()
     transport: Annotated[
@@ -125,7 +141,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Annotated[str, Meta(pattern=r"^(none|(env|file|command|keyring):.+)$")],
         About(
             "where the token comes from; asked before every connect and every join",
-            CONNECT,
+            AUTH,
+            holds="auth",
             metavar="none|env:VAR|file:PATH|command:CMD|keyring:NAME",
             expected="none, env:VAR, file:PATH, command:CMD or keyring:NAME",
         ),
@@ -140,7 +157,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             expected="subprotocol, param:NAME, header, header:NAME or join:NAME",
         ),
     ] = "subprotocol"
-    auth_timeout: Annotated[Seconds, About("until the provider must have given the token", CONNECT, unit="s")] = 10.0
+    auth_timeout: Annotated[Seconds, About("until the provider must have given the token", AUTH, unit="s")] = 10.0
     ca: Annotated[str | None, About("authority that signed the server's certificate (PEM)", CONNECT, holds="file")] = None
     cert: Annotated[str | None, About("client certificate (PEM)", CONNECT, holds="file")] = None
     key: Annotated[str | None, About("private key of the client certificate (PEM)", CONNECT, holds="file")] = None
@@ -187,15 +204,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     json: Annotated[bool, About("print JSON", CHECK)] = False
 
     config: Annotated[
-        str | None, About("read this file instead of rig.toml in the current directory", CONNECT, holds="file", in_file=False)
+        str | None, About("read this file instead of rig.toml in the current directory", AUTH, holds="file", in_file=False)
     ] = None
     env_file: Annotated[
         str | None,
-        About("read environment variables from this file, for the application too", CONNECT, holds="file", in_file=False),
+        About("read environment variables from this file, for the application too", AUTH, holds="file", in_file=False),
     ] = None
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], About("the least severe message to log", CONNECT)] = "info"
-    log_format: Annotated[Literal["text", "json"], About("how log lines look", CONNECT)] = "text"
-    debug: Annotated[bool, About("show the traceback of an unexpected error", CONNECT)] = False
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], About("the least severe message to log", AUTH)] = "info"
+    log_format: Annotated[Literal["text", "json"], About("how log lines look", AUTH)] = "text"
+    debug: Annotated[bool, About("show the traceback of an unexpected error", AUTH)] = False
 
     def resolve_workers(self, cores: int | None = None) -> int:
         """

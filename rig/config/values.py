@@ -86,6 +86,22 @@ def parse_headers(items: object) -> tuple[tuple[str, str], ...]:
     return headers
 
 
+def show_auth(text: str) -> str:
+    """
+    Write the option `auth` for people: of a command the first word only, and nothing that may be the token itself.
+
+    Raises:
+        Nothing.
+    """
+    kind, _, rest = text.partition(":")
+    if text == "none" or (kind in ("env", "file", "keyring") and rest):
+        return text
+    if kind == "command" and rest.strip():
+        first, *more = rest.split()
+        return f"command:{first.partition('=')[0]}{' …' if more or '=' in first else ''}"
+    return "***"
+
+
 def _split(items: object, separator: str) -> Iterator[tuple[str, str]]:
     if not isinstance(items, Iterable) or isinstance(items, str):
         raise ValueError(items)

@@ -51,6 +51,26 @@ def test_secrets_are_not_shown(rig, described):
         assert "hunter2" not in rig("check", *arguments, *form).stdout
 
 
+@pytest.mark.parametrize(
+    ("auth", "shown"),
+    [
+        ("env:APP_TOKEN", "env:APP_TOKEN"),
+        ("file:/run/secrets/token", "file:/run/secrets/token"),
+        ("command:vault login hunter2", "command:vault …"),
+        ("command:sh -c 'echo hunter2'", "command:sh …"),
+        ("keyring:default", "keyring:default"),
+        ("none", "none"),
+    ],
+)
+def test_of_a_command_for_tokens_only_the_first_word_is_shown(rig, described, auth, shown):
+    """Its arguments may be secrets; where else the token comes from may be seen."""
+    text, as_json = rig("check", "--auth", auth), rig("check", "--auth", auth, "--json")
+
+    assert f"auth {shown} flag" in " ".join(text.stdout.split()) or shown == "none"
+    assert json.loads(as_json.stdout)["settings"]["auth"]["value"] == shown
+    assert "hunter2" not in text.output + as_json.output
+
+
 def test_json_has_everything(rig, described):
     """For programs."""
     result = rig("check", "shop:app", "--workers", "3", "--json")

@@ -260,6 +260,17 @@ def test_a_wrong_value_is_refused_with_a_sentence(environ, message):
     assert str(raised.value) == message
 
 
+@pytest.mark.parametrize(
+    ("flags", "environ"), [({"auth": "hunter2"}, {}), ({}, {"RIG_AUTH": "Bearer hunter2"}), ({"auth": "token:hunter2"}, {})]
+)
+def test_a_token_in_the_place_of_its_provider_is_not_repeated(flags, environ):
+    """Who writes --auth TOKEN reads what to write instead."""
+    with pytest.raises(ConfigError, match="expected none, env:VAR, file:PATH, command:CMD or keyring:NAME") as raised:
+        load("run", flags, environ)
+
+    assert "hunter2" not in str(raised.value)
+
+
 @pytest.mark.parametrize("text", ["nan", "inf", "-inf", "-1"])
 @pytest.mark.parametrize(
     "option", [option for option in options() if isinstance(option.default, float)], ids=lambda option: option.name

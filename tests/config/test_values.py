@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rig.config.values import parse_headers, parse_pairs, parse_size, parse_url, show_size
+from rig.config.values import parse_headers, parse_pairs, parse_size, parse_url, show_auth, show_size
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,24 @@ def test_headers_that_would_break_the_request_are_refused(item):
     """Nobody can smuggle a second header in."""
     with pytest.raises(ValueError):  # noqa: PT011
         parse_headers([item])
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("none", "none"),
+        ("env:APP_TOKEN", "env:APP_TOKEN"),
+        ("file:/run/secrets/token", "file:/run/secrets/token"),
+        ("keyring:staging", "keyring:staging"),
+        ("command:get-token", "command:get-token"),
+        ("command:vault login hunter2", "command:vault …"),
+        ("command:TOKEN=hunter2 x", "command:TOKEN …"),
+        ("hunter2", "***"),
+        ("Bearer:hunter2", "***"),
+        ("command:", "***"),
+        ("env:", "***"),
+    ],
+)
+def test_where_the_token_comes_from_is_shown_without_what_may_be_secret(text, shown):
+    """Of a command the first word, and nothing of what is no provider: it may be the token."""
+    assert show_auth(text) == shown
