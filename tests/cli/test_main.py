@@ -11,7 +11,7 @@ from rig.config import options
 from rig.errors import AppError, AuthenticationRefused, ConnectFailed, PushTimeout
 
 FOLDER = Path(__file__).parents[2]
-COMMANDS = ["run", "listen", "push", "check", "bench", "mock"]
+COMMANDS = ["run", "listen", "push", "login", "logout", "whoami", "check", "bench", "mock"]
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_version_names_what_a_bug_report_needs(rig):
     ("args", "sentence"),
     [
         (["lisen"], "There is no command 'lisen'; did you mean listen?"),
-        (["zzz"], "There is no command 'zzz'; there are run, listen, push, check, bench, mock."),
+        (["zzz"], "There is no command 'zzz'; there are run, listen, push, login, logout, whoami, check, bench, mock."),
         (["run", "--worker", "2"], "--workers"),
         (["listen", "ws://h/socket"], "Missing argument 'TOPIC...'"),
         (["run", "--workers"], "--workers"),
