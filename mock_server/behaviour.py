@@ -32,7 +32,9 @@ class Behaviour:
         auth_tokens: The token in `Sec-WebSocket-Protocol` is understood.
         list_vsn_status: The HTTP status of `vsn[]=…`.
         default_frame_bytes: The longest frame on a socket that sets no limit.
-        max_channels: Topics one socket may join.
+        max_channels: Topics one connection may join; None for any number.
+        longpoll_header: A long-poll session's token may come in `x-phoenix-longpoll-token`, and wins over the parameter.
+        longpoll_cache_control: The header of long-poll answers.
     """
 
     phoenix: str
@@ -43,7 +45,9 @@ class Behaviour:
     auth_tokens: bool
     list_vsn_status: int
     default_frame_bytes: int
-    max_channels: int = 100
+    max_channels: int | None
+    longpoll_header: bool
+    longpoll_cache_control: str
 
     @classmethod
     def of(cls, phoenix: str, *, strict_join_ref: bool = False) -> Self:
@@ -66,6 +70,9 @@ class Behaviour:
             auth_tokens=version >= (1, 8, 0),
             list_vsn_status=403 if version >= (1, 8, 0) else 500,
             default_frame_bytes=10_000_000 if version >= (1, 8, 0) else 8_000_000,
+            max_channels=100 if version >= (1, 8, 9) or (1, 7, 24) <= version < (1, 8, 0) else None,
+            longpoll_header=version >= (1, 8, 10),
+            longpoll_cache_control="no-store" if version >= (1, 8, 10) else "max-age=0, private, must-revalidate",
         )
 
     def accepts(self, event: Any, join_ref: Any, live: Any) -> bool:

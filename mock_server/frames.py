@@ -5,6 +5,7 @@ The parser decides like Bandit, the server Phoenix uses: which mistakes close wi
 Source: RFC 6455 section 5; Bandit, `Bandit.WebSocket.Frame`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
@@ -46,6 +47,19 @@ def encode_frame(opcode: int, payload: bytes, *, compressed: bool = False) -> by
 def encode_close(code: int) -> bytes:
     """Build a close frame; Phoenix never gives a reason."""
     return encode_frame(CLOSE, code.to_bytes(2, "big"))
+
+
+def split_frames(frames: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield opcode and payload of each frame in a run of complete server frames, none of them compressed."""
+    start = 0
+    while start < len(frames):
+        opcode, length, header = frames[start] & 0x0F, frames[start + 1], 2
+        if length >= 126:
+            header += 2 if length == 126 else 8
+            length = int.from_bytes(frames[start + 2 : start + header], "big")
+        payload_start = start + header
+        start = payload_start + length
+        yield opcode, frames[payload_start:start]
 
 
 def close_answer(payload: bytes) -> int:

@@ -58,7 +58,7 @@ class ReferenceHttp:
         """Broadcast one event whose payload is the query."""
         topic, event = request.match_info["topic"], request.match_info["event"]
         self._server.publish(topic, event, dict(request.query))
-        return _text(f"broadcast {event} to {topic}")
+        return _text("ok")
 
     async def kill_channels(self, request: web.Request) -> web.Response:
         """Crash every channel of a topic."""
@@ -66,7 +66,7 @@ class ReferenceHttp:
 
     async def drain(self, request: web.Request) -> web.Response:
         """Close every socket that has joined a topic, as a draining shutdown does."""
-        return _text(f"drained {self._server.close_where(1012, topic=request.match_info['topic'])}")
+        return _text(f"drained {self._server.drain(request.match_info['topic'])}")
 
 
 def reference_routes(server: "MockServer") -> Iterable[web.RouteDef]:

@@ -14,22 +14,28 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from mock_server.answers import answer_refusals, set_headers
 from mock_server.behaviour import Behaviour
 from mock_server.connection import Connection
 from mock_server.control import control_routes
-from mock_server.endpoint import MOUNTS, Endpoint, answer_refusals
 from mock_server.faults import Faults
 from mock_server.hub import Hub
 from mock_server.ledger import Ledger
+from mock_server.longpoll import Sessions
+from mock_server.longpoll_endpoint import LongPollEndpoint
+from mock_server.mount import MOUNTS
 from mock_server.presence import Presence
 from mock_server.reference import ROUTES
 from mock_server.reference_http import reference_routes
 from mock_server.scenarios import Scenario, load_scenario
 from mock_server.socket import Environment, Socket
+from mock_server.tokens import Tokens
+from mock_server.websocket_endpoint import WebSocketEndpoint
 
 logger = logging.getLogger(__name__)
 
 _CLOSE_SECONDS = 2.0
+_POLL_SECONDS = 15.0
 
 
 class MockServer:
@@ -70,7 +76,9 @@ class MockServer:
         self.behaviour = Behaviour.of(phoenix, strict_join_ref=strict_join_ref)
         self.faults = Faults()
         self.ledger = Ledger()
+        self.tokens = Tokens()
         self.sockets: dict[Connection, Socket] = {}
+        self._sessions = Sessions()
         self._control_port = control_port
         self._scenario_class = load_scenario(scenario)
         self._rate = rate
@@ -102,6 +110,7 @@ class MockServer:
             behaviour=self.behaviour,
             hub=self.hub,
             faults=self.faults,
+            tokens=self.tokens,
             routes=(*self._scenario.routes, *ROUTES),
             services={Presence: Presence(self.hub), type(self._scenario): self._scenario},
             time_scale=self._time_scale,
@@ -111,7 +120,7 @@ class MockServer:
             if self._control_port is None:
                 main.router.add_routes(control_routes(self))
             else:
-                control = web.Application(middlewares=[answer_refusals])
+                control = web.Application()
                 control.router.add_routes(control_routes(self))
                 self._control_port = await self._listen(control, self._control_port, None)
             self.port = await self._listen(main, self.port, self._ssl_context)
@@ -122,9 +131,12 @@ class MockServer:
 
     def _main_app(self, environment: Environment) -> web.Application:
         app = web.Application(middlewares=[answer_refusals])
+        app.on_response_prepare.append(set_headers)
         for mount in MOUNTS:
-            endpoint = Endpoint(mount, environment, on_open=self._opened, on_close=self._closed)
-            app.router.add_route("*", f"{mount.path}/websocket", endpoint.handle)
+            websocket = WebSocketEndpoint(mount, environment, on_open=self._opened, on_close=self._closed)
+            app.router.add_route("*", mount.path + mount.websocket_path, websocket.handle)
+            longpoll = LongPollEndpoint(mount, environment, self._sessions, on_open=self._opened, on_close=self._closed)
+            app.router.add_route("*", mount.path + mount.longpoll_path, longpoll.handle)
         app.router.add_routes(reference_routes(self))
         return app
 
@@ -137,17 +149,25 @@ class MockServer:
         return bound
 
     async def stop(self) -> None:
-        """Close every connection as a Phoenix that is told to stop does: 1012 where a channel is joined, else 1000."""
+        """
+        Stop as a Phoenix that is told to: drain the joined, answer what was asked, then close the rest with 1000.
+
+        A poll that waits holds this up until its window ends, unless its client has gone.
+        """
         if self._scenario is not None:
             await self._scenario.stop()
-        sockets = list(self.sockets.values())
-        for socket in sockets:
-            socket.disconnect(1012 if socket.channels else 1000)
-        if sockets:
-            lost = [socket.connection.lost for socket in sockets]
-            await asyncio.wait(lost, timeout=_CLOSE_SECONDS)
+        self.drain()
+        for runner in self._runners:
+            for site in list(runner.sites):
+                await site.stop()
+        await self._sessions.answered(_POLL_SECONDS * self._time_scale)
+        lost = [connection.lost for connection in self.sockets]
         for socket in list(self.sockets.values()):
-            socket.connection.drop()
+            socket.disconnect(1000)
+        if lost:
+            await asyncio.wait(lost, timeout=_CLOSE_SECONDS)
+        for connection in list(self.sockets):
+            connection.drop()
         await self._cleanup()
 
     async def _cleanup(self) -> None:
@@ -157,7 +177,7 @@ class MockServer:
 
     def _opened(self, socket: Socket) -> None:
         self.sockets[socket.connection] = socket
-        logger.debug("client connected connection=%s mount=%s", socket.connection.id, socket.identity.mount)
+        logger.debug("client connected connection=%s mount=%s", socket.connection.id, socket.identity.mount.path)
 
     def _closed(self, connection: Connection) -> None:
         socket = self.sockets.pop(connection, None)
@@ -231,6 +251,13 @@ class MockServer:
                 socket.connection.drop()
         return len(chosen)
 
+    def drain(self, topic: str | None = None) -> int:
+        """Close the connections that have joined a topic, or any, with 1012, as a Phoenix that shuts down; returns how many."""
+        joined = [socket for socket in self.sockets.values() if any(topic in (None, channel.topic) for channel in socket.channels)]
+        for socket in joined:
+            socket.disconnect(1012)
+        return len(joined)
+
     def kill_channels(self, topic: str) -> int:
         """Crash every channel of a topic; returns how many."""
         channels = self.hub.subscribers(topic)
@@ -243,7 +270,8 @@ def _describe(socket: Socket) -> dict[str, Any]:
     connection, identity = socket.connection, socket.identity
     return {
         "client": connection.id,
-        "mount": identity.mount,
+        "mount": identity.mount.path,
+        "transport": connection.transport,
         "socket_id": identity.socket_id,
         "params": identity.params,
         "serializer": socket.serializer.version,

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mock_server.behaviour import Behaviour
@@ -20,7 +20,9 @@ from mock_server.connection import Connection
 from mock_server.faults import Faults
 from mock_server.frames import TEXT, encode_frame
 from mock_server.hub import Hub
+from mock_server.mount import Mount
 from mock_server.serializer import Message, Serializer, Undecodable
+from mock_server.tokens import Tokens
 
 logger = logging.getLogger(__name__)
 
@@ -38,19 +40,31 @@ class Environment:
     behaviour: Behaviour
     hub: Hub
     faults: Faults
+    tokens: Tokens
     routes: Sequence[Route]
     services: Mapping[type[Any], Any]
     time_scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """What a client said when it connected: the mount, its parameters, its token, and the socket id made of them."""
+class RequestRecord:
+    """The HTTP request that a client connected with, as it came: path, query, headers in order, and the peer's address."""
 
-    mount: str
-    params: dict[str, str]
-    auth_token: str | None
+    path: str
+    query: str = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    peer: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a client said when it connected: the mount, its parameters, its token, the socket id made of them, the request."""
+
+    mount: Mount
+    params: dict[str, str] = field(repr=False)
+    auth_token: str | None = field(repr=False)
     socket_id: str | None
+    request: RequestRecord
 
 
 class Socket:
@@ -140,7 +154,7 @@ class Socket:
         old = self._channels.pop(message.topic, None)
         if old is not None:
             old.end("duplicate_join")
-        if len(self._channels) >= self.environment.behaviour.max_channels:
+        if self._full():
             self._refuse(message, "too many channels joined")
             return
         if self.environment.faults.refuses_join(message.topic):
@@ -169,6 +183,10 @@ class Socket:
             if topic == pattern or (pattern.endswith("*") and topic.startswith(pattern[:-1])):
                 return module
         return None
+
+    def _full(self) -> bool:
+        limit = self.identity.mount.max_channels or self.environment.behaviour.max_channels
+        return limit is not None and len(self._channels) >= limit
 
     def _refuse(self, message: Message, reason: str) -> None:
         self.reply(message.join_ref, message.ref, message.topic, Reply("error", {"reason": reason}))
