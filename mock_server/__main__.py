@@ -59,6 +59,9 @@ def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
 @click.option("--rate", default=50.0, show_default=True, type=click.FloatRange(0), help="Live updates per second of the scenario.")
 @click.option("--phoenix", default="1.8.12", show_default=True, help="Phoenix version to behave like, such as 1.7.24.")
 @click.option("--strict-join-ref", is_flag=True, help="Drop pushes with a null join_ref, as Phoenix 1.8.3 to 1.8.11 do.")
+@click.option(
+    "--time-scale", default=1.0, show_default=True, type=click.FloatRange(0.001), help="Factor on every time-out and wait."
+)
 @click.option("--cert", type=click.Path(exists=True, dir_okay=False), help="TLS certificate (PEM); with --key.")
 @click.option("--key", type=click.Path(exists=True, dir_okay=False), help="Its private key (PEM).")
 @click.option("--log-level", default="warning", show_default=True, type=click.Choice(_LOG_LEVELS), help="What goes to stderr.")

@@ -84,4 +84,4 @@ def reference_routes(server: "MockServer") -> Iterable[web.RouteDef]:
 
 
 def _text(text: str, *, status: int = 200) -> web.Response:
-    return web.Response(status=status, text=text + "\n")
+    return web.Response(status=status, body=text.encode() + b"\n")
