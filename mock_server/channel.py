@@ -3,6 +3,7 @@ A channel: one topic joined on one socket, and what its handlers can do.
 
 A channel module is a subclass with a table `handlers` from event to function. A function takes the channel and the push
 and returns `Reply`, `Stop` or None (no reply, ever). An exception crashes the channel, and so does an unknown event.
+Broadcasts whose event is in `intercepts` do not go to the client directly but to `handle_out`.
 Source: Phoenix.Channel, Phoenix.Channel.Server.
 """
 
@@ -21,6 +22,14 @@ class Push:
 
     ref: Any
     event: Any
+    payload: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Intercepted:
+    """A broadcast on its way through the channel instead of around it."""
+
+    event: str
     payload: Any
 
 
@@ -68,6 +77,7 @@ class Channel:
     """
 
     handlers: ClassVar[Mapping[str, Handler]] = {}
+    intercepts: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, socket: "Socket", topic: str, *, join_ref: Any, live_ref: Any) -> None:
         self.socket = socket
@@ -87,7 +97,11 @@ class Channel:
         """Do what follows the join's reply."""
 
     def terminate(self) -> None:
-        """Clean up; the channel is no longer subscribed."""
+        """Clean up; the channel is no longer subscribed, but may still push: behind a phx_close, before a phx_error."""
+
+    def handle_out(self, event: str, payload: Any) -> None:
+        """Do what has to be done with a broadcast that the channel intercepts; pushes it on."""
+        self.push(event, payload)
 
     def handle(self, push: Push) -> Outcome:
         """
@@ -134,5 +148,4 @@ class Channel:
             timer.cancel()
         self._timers.clear()
         self.socket.hub.unsubscribe(self)
-        self.terminate()
         self.socket.channel_ended(self)

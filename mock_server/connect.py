@@ -50,7 +50,8 @@ def connect(request: web.Request, mount: Mount, environment: Environment, *, aut
     serializer = _choose_serializer(params)
     _accept(params, mount, environment, auth_token)
     socket_id = f"user:{params['user']}" if "user" in params else None
-    record = RequestRecord(request.path, request.query_string, tuple(request.headers.items()), request.remote)
+    headers = tuple((str(name), value) for name, value in request.headers.items())
+    record = RequestRecord(request.path, request.rel_url.raw_query_string, headers, request.remote)
     return serializer, Identity(mount, params, auth_token, socket_id, record)
 
 

@@ -43,6 +43,12 @@ class Disconnect(msgspec.Struct, forbid_unknown_fields=True):
     user: str
 
 
+class Drain(msgspec.Struct, forbid_unknown_fields=True):
+    """What `POST /control/drain` takes: a topic, or nothing for every connection that has joined one."""
+
+    topic: str | None = None
+
+
 class ControlApi:
     """The handlers, over one server."""
 
@@ -84,6 +90,15 @@ class ControlApi:
         body = await _read(request, Disconnect)
         return _json({"disconnected": self._server.disconnect(f"user:{body.user}")})
 
+    async def drain(self, request: web.Request) -> web.Response:
+        """Close the connections that have joined a topic, as a server that shuts down."""
+        body = await _read(request, Drain)
+        return _json({"drained": self._server.drain(body.topic)})
+
+    async def expire_tokens(self, request: web.Request) -> web.Response:
+        """Refuse from now on every token that a client has shown so far; connections stay."""
+        return _json({"expired": self._server.tokens.expire()})
+
     async def settings(self, request: web.Request) -> web.Response:
         """Switch faults on and off; answers with all of them."""
         changes = await _read(request, dict[str, Any]) if request.method == "POST" else {}
@@ -114,6 +129,8 @@ def control_routes(server: "MockServer") -> Iterable[web.RouteDef]:
         web.post("/control/pace", _guarded(api.pace)),
         web.post("/control/kick", _guarded(api.kick)),
         web.post("/control/disconnect", _guarded(api.disconnect)),
+        web.post("/control/drain", _guarded(api.drain)),
+        web.post("/control/expire_tokens", _guarded(api.expire_tokens)),
         web.get("/control/settings", _guarded(api.settings)),
         web.post("/control/settings", _guarded(api.settings)),
         web.get("/control/ledger", _guarded(api.ledger)),

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from mock_server.channel import Intercepted
 from mock_server.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -54,12 +55,15 @@ class Hub:
         for channel in self.subscribers(topic):
             if channel is skip:
                 continue
+            delivered += 1
+            if event in channel.intercepts:
+                channel.socket.enqueue(channel, Intercepted(event, payload))
+                continue
             serializer = channel.socket.serializer
             frame = frames.get(serializer.version)
             if frame is None:
                 frame = frames[serializer.version] = serializer.encode_broadcast(topic, event, payload)
             channel.socket.deliver(frame)
-            delivered += 1
         self.ledger.count(topic, 1)
         return delivered
 

@@ -8,19 +8,33 @@ Source: Phoenix.Presence, Phoenix.Tracker.
 import base64
 import itertools
 import os
+from collections.abc import Callable
 from typing import Any
 
 from mock_server.channel import Channel
 from mock_server.hub import Hub
 
 Meta = dict[str, Any]
+Entries = dict[str, dict[str, Any]]
+Fetch = Callable[[str, Entries], Entries]
+
+
+def _as_they_are(topic: str, entries: Entries) -> Entries:
+    return entries
 
 
 class Presence:
-    """The presences of one server, keyed by the channel that tracks them."""
+    """
+    The presences of one server, keyed by the channel that tracks them.
 
-    def __init__(self, hub: Hub) -> None:
+    Args:
+        hub: Where diffs go.
+        fetch: Makes what clients see of a topic's entries, say with more keys beside `metas`.
+    """
+
+    def __init__(self, hub: Hub, fetch: Fetch = _as_they_are) -> None:
         self._hub = hub
+        self._fetch = fetch
         self._tracked: dict[str, dict[Channel, tuple[str, Meta]]] = {}
         self._numbers = itertools.count(int.from_bytes(os.urandom(6), "big"))
 
@@ -28,7 +42,7 @@ class Presence:
         """Start tracking `key` for a channel, and broadcast its join."""
         meta = {"phx_ref": self._new_ref(), **meta}
         self._tracked.setdefault(channel.topic, {})[channel] = (key, meta)
-        self._hub.broadcast(channel.topic, "presence_diff", {"joins": _entry(key, meta), "leaves": {}})
+        self._hub.broadcast(channel.topic, "presence_diff", self._diff(channel.topic, joins=_entry(key, meta)))
 
     def update(self, channel: Channel, key: str, meta: Meta) -> None:
         """
@@ -40,7 +54,7 @@ class Presence:
         _, old = self._tracked[channel.topic][channel]
         new = {"phx_ref": self._new_ref(), "phx_ref_prev": old["phx_ref"], **meta}
         self._tracked[channel.topic][channel] = (key, new)
-        diff = {"joins": _entry(key, new), "leaves": _entry(key, old)}
+        diff = self._diff(channel.topic, joins=_entry(key, new), leaves=_entry(key, old))
         self._hub.broadcast_soon(channel.topic, "presence_diff", diff)
 
     def untrack(self, channel: Channel) -> None:
@@ -51,18 +65,21 @@ class Presence:
         key, meta = present.pop(channel)
         if not present:
             del self._tracked[channel.topic]
-        self._hub.broadcast(channel.topic, "presence_diff", {"joins": {}, "leaves": _entry(key, meta)})
+        self._hub.broadcast(channel.topic, "presence_diff", self._diff(channel.topic, leaves=_entry(key, meta)))
 
-    def state(self, topic: str) -> dict[str, Any]:
+    def state(self, topic: str) -> Entries:
         """Return every presence of a topic as `presence_state` shows it."""
-        state: dict[str, Any] = {}
+        state: Entries = {}
         for key, meta in self._tracked.get(topic, {}).values():
             state.setdefault(key, {"metas": []})["metas"].append(meta)
-        return state
+        return self._fetch(topic, state)
+
+    def _diff(self, topic: str, *, joins: Entries | None = None, leaves: Entries | None = None) -> dict[str, Entries]:
+        return {"joins": self._fetch(topic, joins or {}), "leaves": self._fetch(topic, leaves or {})}
 
     def _new_ref(self) -> str:
         return base64.urlsafe_b64encode(next(self._numbers).to_bytes(12, "big")).decode()
 
 
-def _entry(key: str, meta: Meta) -> dict[str, Any]:
+def _entry(key: str, meta: Meta) -> Entries:
     return {key: {"metas": [meta]}}

@@ -228,7 +228,7 @@ class PresenceRoom(Channel):
         Raises:
             KeyError: If there is no `user`.
         """
-        self.user = params["user"]
+        self.user = str(params["user"])
         return Reply("ok", {"joined": self.topic})
 
     def after_join(self) -> None:

@@ -14,6 +14,7 @@ from mock_server.frames import BINARY, TEXT, encode_frame
 
 _encode_json = msgspec.json.Encoder().encode
 _decode_array = msgspec.json.Decoder(list[Any]).decode
+_NAME_BYTES = 255
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -159,7 +160,7 @@ class SerializerV2:
             Unencodable: If the payload is neither an object nor binary, or a name exceeds 255 bytes in a binary frame.
         """
         if isinstance(payload, bytes):
-            return _encode_binary(0, (join_ref or "", topic, event), payload)
+            return _encode_binary(0, {"join_ref": join_ref, "topic": topic, "event": event}, payload)
         return _encode_text(join_ref, None, topic, event, _require_object(payload))
 
     def encode_reply(self, join_ref: Any, ref: Any, topic: Any, status: str, response: Any) -> bytes:
@@ -170,7 +171,7 @@ class SerializerV2:
             Unencodable: If the response is binary and a name exceeds 255 bytes.
         """
         if isinstance(response, bytes):
-            return _encode_binary(1, (join_ref or "", ref or "", topic, status), response)
+            return _encode_binary(1, {"join_ref": join_ref, "ref": ref, "topic": topic, "status": status}, response)
         return _encode_text(join_ref, ref, topic, "phx_reply", {"response": response, "status": status})
 
     def encode_control(self, join_ref: Any, topic: str, event: str, payload: Any) -> bytes:
@@ -185,7 +186,7 @@ class SerializerV2:
             Unencodable: If the payload is neither an object nor binary, or a name exceeds 255 bytes in a binary frame.
         """
         if isinstance(payload, bytes):
-            return _encode_binary(2, (topic, event), payload)
+            return _encode_binary(2, {"topic": topic, "event": event}, payload)
         return _encode_text(None, None, topic, event, _require_object(payload))
 
 
@@ -202,9 +203,10 @@ def _require_object(payload: Any) -> Any:
     return payload
 
 
-def _encode_binary(kind: int, names: tuple[Any, ...], data: bytes) -> bytes:
-    """Build `kind, one length byte a name | names | data`."""
-    encoded = [str(name).encode() for name in names]
-    if any(len(name) > 255 for name in encoded):
-        raise Unencodable("a name in a binary frame has at most 255 bytes")
+def _encode_binary(kind: int, names: dict[str, Any], data: bytes) -> bytes:
+    """Build `kind, one length byte a name | names | data`; null is written as the empty string."""
+    encoded = [b"" if name is None else str(name).encode() for name in names.values()]
+    for field, name in zip(names, encoded, strict=True):
+        if len(name) > _NAME_BYTES:
+            raise Unencodable(f"the {field} of a binary frame has at most {_NAME_BYTES} bytes, not {len(name)}")
     return encode_frame(BINARY, bytes((kind, *map(len, encoded))) + b"".join(encoded) + data)

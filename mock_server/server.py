@@ -18,6 +18,7 @@ from mock_server.answers import answer_refusals, set_headers
 from mock_server.behaviour import Behaviour
 from mock_server.connection import Connection
 from mock_server.control import control_routes
+from mock_server.describe import describe
 from mock_server.faults import Faults
 from mock_server.hub import Hub
 from mock_server.ledger import Ledger
@@ -212,7 +213,7 @@ class MockServer:
     @property
     def clients(self) -> list[dict[str, Any]]:
         """The connected clients, oldest first."""
-        return [_describe(socket) for socket in self.sockets.values()]
+        return [describe(socket) for socket in self.sockets.values()]
 
     def publish(self, topic: str, event: str, payload: Any) -> int:
         """
@@ -264,19 +265,3 @@ class MockServer:
         for channel in channels:
             channel.end("killed")
         return len(channels)
-
-
-def _describe(socket: Socket) -> dict[str, Any]:
-    connection, identity = socket.connection, socket.identity
-    return {
-        "client": connection.id,
-        "mount": identity.mount.path,
-        "transport": connection.transport,
-        "socket_id": identity.socket_id,
-        "params": identity.params,
-        "serializer": socket.serializer.version,
-        "channels": [channel.topic for channel in socket.channels],
-        "connected_at": connection.connected_at,
-        "bytes_received": connection.bytes_received,
-        "bytes_sent": connection.bytes_sent,
-    }

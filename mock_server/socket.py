@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mock_server.behaviour import Behaviour
-from mock_server.channel import Channel, Delayed, Push, Reply, Stop
+from mock_server.channel import Channel, Delayed, Intercepted, Push, Reply, Stop
 from mock_server.connection import Connection
 from mock_server.faults import Faults
 from mock_server.frames import TEXT, encode_frame
@@ -207,6 +207,8 @@ class Socket:
         try:
             if item is _AFTER_JOIN:
                 channel.after_join()
+            elif isinstance(item, Intercepted):
+                channel.handle_out(item.event, item.payload)
             elif item.event == "phx_leave":
                 channel.reply(item.ref, Reply())
                 channel.end("left")
@@ -224,6 +226,11 @@ class Socket:
                 channel.reply(push.ref, outcome.reply)
             channel.end(outcome.reason)
 
+    def enqueue(self, channel: Channel, item: Intercepted) -> None:
+        """Put a broadcast behind the messages that wait for a channel."""
+        self._mailbox.append((channel, item))
+        self.run()
+
     def channel_ended(self, channel: Channel) -> None:
         """Queue the news that a channel has ended; called by the channel itself."""
         self._ended.append(channel)
@@ -233,9 +240,13 @@ class Socket:
         if self._channels.get(channel.topic) is channel:
             del self._channels[channel.topic]
         if channel.ended in ("normal", "shutdown", "left", "duplicate_join"):
-            event, payload = "phx_close", {}
+            self._send_end(channel, "phx_close", {})
+            channel.terminate()
         else:
-            event, payload = "phx_error", self.environment.behaviour.crash_payload
+            channel.terminate()
+            self._send_end(channel, "phx_error", self.environment.behaviour.crash_payload)
+
+    def _send_end(self, channel: Channel, event: str, payload: dict[str, str]) -> None:
         self.deliver(self.serializer.encode_control(channel.live_ref, channel.topic, event, payload))
 
     # sending
@@ -276,3 +287,5 @@ class Socket:
         self._busy = True
         for channel in self.channels:
             channel.end("transport_closed")
+        while self._ended:
+            self._ended.popleft().terminate()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 OPCODES = {"continuation": 0, "text": 1, "binary": 2, "close": 8, "ping": 9, "pong": 10}
+TEXT, BINARY = OPCODES["text"], OPCODES["binary"]
 NAMES = {number: name for name, number in OPCODES.items()}
 PATIENCE = 10.0
 
