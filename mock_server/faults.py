@@ -16,7 +16,7 @@ class Faults(msgspec.Struct, forbid_unknown_fields=True):
         reply_delay: Seconds by which every reply is late.
         duplicate_replies: Send each reply twice.
         garble_replies: Send text that is no JSON in place of each reply.
-        refuse_connections: Answer every upgrade with this HTTP status.
+        refuse_connections: Answer every upgrade and every long-poll request with this HTTP status.
     """
 
     refuse_joins: bool | str = False

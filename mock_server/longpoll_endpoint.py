@@ -85,7 +85,7 @@ class LongPollEndpoint:
         """Return the token that the request names its session with, or the empty string."""
         if self._environment.behaviour.longpoll_header and _TOKEN_HEADER in request.headers:
             return request.headers[_TOKEN_HEADER]
-        return request.query.get("token", "")
+        return request.query.getall("token", [""])[-1]
 
     async def _resume(self, token: str) -> Session | None:
         """Find a session that answers; for one that has ended, or is held up, Phoenix waits a second in vain."""

@@ -24,11 +24,11 @@ TIME_SCALES = {
     "heartbeat_timeout_ws_ping_only": 0.15,
     "heartbeat_timeout": 0.07,
     "push_late_replies_reordered": 0.1,
-    "longpoll_batch": 0.1,
-    "longpoll_binary": 0.1,
-    "longpoll_flow": 0.1,
-    "longpoll_server_disconnect": 0.1,
-    "longpoll_session_expires": 0.1,
+    "longpoll_batch": 0.2,
+    "longpoll_binary": 0.2,
+    "longpoll_flow": 0.2,
+    "longpoll_server_disconnect": 0.2,
+    "longpoll_session_expires": 0.2,
     "server_sigterm": 0.2,
     "server_sigkill": 0.05,
 }
@@ -118,10 +118,11 @@ def test_race_ends_in_a_recorded_variant(name: str, gapped: bool, run: Run, dial
 def test_official_client_would_be_answered_as_recorded(name: str, run: Run, dial: Any) -> None:
     """What the official JavaScript client sent gets the answers that it got from the real server."""
     transcript = load(name)
+    time_scale = 0.2 if "longpoll" in name else 0.05
 
     async def main() -> None:
-        async with MockServer(phoenix=transcript["phoenix"], time_scale=0.1) as server:
-            await JsReplay(transcript, server.port, dial=dial, time_scale=0.1).run()
+        async with MockServer(phoenix=transcript["phoenix"], time_scale=time_scale) as server:
+            await JsReplay(transcript, server.port, dial=dial, time_scale=time_scale).run()
 
     run(main())
 
