@@ -6,15 +6,17 @@ The provider is asked anew for every attempt, unless the token itself says that 
 is, before the attempt counts as refused.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import structlog
 
-from rig.auth import Token, TokenSource
+from rig.auth import Token, TokenSource, provider
+from rig.config import Settings
 from rig.errors import AuthenticationRefused, ConfigError
 from rig.log import hide
-from rig.transport import Endpoint, Transport, TransportOwner
+from rig.transport import Endpoint, Transport, TransportChoice, TransportOwner
 
 _IN_JOINS = "join:"
 
@@ -51,6 +53,7 @@ class Dialler:
         choice: Choice,
         connect_timeout: float,
         max_frame_bytes: int,
+        params: Callable[[], Mapping[str, str]] | None = None,
     ) -> None:
         """
         Put the parts together.
@@ -63,11 +66,12 @@ class Dialler:
             choice: Which transport to take.
             connect_timeout: Seconds for one attempt, beside the time that the provider takes.
             max_frame_bytes: Limit of one message.
+            params: Asked for the connect params of each attempt, instead of the endpoint's.
 
         Raises:
             ConfigError: If the token would travel unencrypted to another host, or `token_mode` is none that there is.
         """
-        self.endpoint, self.choice = endpoint, choice
+        self.endpoint, self.choice, self._params = endpoint, choice, params
         self._tokens, self._mode = tokens, token_mode
         self._connect_timeout, self._max_frame_bytes = connect_timeout, max_frame_bytes
         if tokens.gives_tokens and not endpoint.may_carry_secrets:
@@ -80,12 +84,39 @@ class Dialler:
         if tokens.gives_tokens and not in_joins:
             endpoint.with_token("any", token_mode)  # a mode that cannot be used is found now
 
+    @classmethod
+    def of(
+        cls, settings: Settings, *, tokens: TokenSource | None = None, params: Callable[[], Mapping[str, str]] | None = None
+    ) -> "Dialler":
+        """
+        Make the dialler that the settings describe.
+
+        Args:
+            settings: With a URL.
+            tokens: Instead of the provider that the settings name.
+            params: As in the constructor.
+
+        Raises:
+            ConfigError: If a setting cannot be used.
+        """
+        endpoint = endpoint_of(settings)
+        endpoint.ssl_context()  # a file that holds no certificate is an error now, and not at each attempt
+        return cls(
+            endpoint,
+            tokens=tokens or TokenSource(provider(settings.auth, timeout=settings.auth_timeout)),
+            token_mode=settings.auth_mode,
+            choice=TransportChoice(settings.transport, fallback_timeout=settings.fallback_timeout),
+            connect_timeout=settings.connect_timeout,
+            max_frame_bytes=settings.max_frame_bytes,
+            params=params,
+        )
+
     async def __call__(self, owner: TransportOwner) -> Transport:
         """
         Return an open transport.
 
         Raises:
-            ConnectError: If there is none, see `rig.transport.dial` and `rig.auth`.
+            ConnectError: If there is none, see `rig.transport.TransportChoice` and `rig.auth`. What `params` raises comes out too.
         """
         token = await self._tokens.get()
         try:
@@ -144,9 +175,30 @@ class Dialler:
         await self._tokens.close()
 
     async def _dial(self, owner: TransportOwner, token: Token | None) -> Transport:
-        endpoint = self.endpoint
+        endpoint = self.endpoint if self._params is None else replace(self.endpoint, params=self._params())
         if token is not None:
             hide(token.value)
             if self._join_field is None:
                 endpoint = endpoint.with_token(token.value, self._mode)
         return await self.choice.dial(endpoint, owner, connect_timeout=self._connect_timeout, max_frame_bytes=self._max_frame_bytes)
+
+
+def endpoint_of(settings: Settings) -> Endpoint:
+    """
+    Return where the settings lead.
+
+    Raises:
+        ConfigError: If a part cannot be used, or a secret would travel unencrypted to another host.
+    """
+    return Endpoint(
+        url=settings.url or "",
+        params=settings.param,
+        headers=settings.header,
+        vsn=settings.vsn,
+        ca_file=settings.ca,
+        cert_file=settings.cert,
+        key_file=settings.key,
+        pins=settings.pin,
+        proxy=settings.proxy,
+        insecure=settings.insecure,
+    )

@@ -4,11 +4,16 @@ Where a token comes from: what `--auth` may say, and what each kind of provider 
 What must stay true: a provider's name has no secret in it; of a command it shows the first word only.
 """
 
+import inspect
 import os
-from typing import Protocol, runtime_checkable
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from rig.auth.token import Token
-from rig.errors import ConfigError, TokenMissing
+from rig.errors import ConfigError, TokenMissing, TokenUnavailable
+
+GetToken: TypeAlias = Callable[[], str | None | Awaitable[str | None]]
+"""A function of the caller's that returns the token of the moment, or None if none is needed."""
 
 
 class Provider(Protocol):
@@ -80,12 +85,38 @@ class EnvProvider:
         return self.read()
 
 
-def provider(spec: str, *, timeout: float = 10.0) -> Provider:
+class FunctionProvider:
+    """A plain or an async function of whoever calls `rig.connect`."""
+
+    def __init__(self, function: GetToken) -> None:
+        self._function = function
+        self.name = f"function:{getattr(function, '__qualname__', type(function).__name__)}"
+
+    async def fetch(self) -> Token | None:
+        """
+        Call the function.
+
+        Raises:
+            TokenUnavailable: If it raises, or what it returns cannot be a token. What it raised is the cause, and not in the message.
+        """
+        try:
+            given = self._function()
+            text = await given if inspect.isawaitable(given) else given
+        except Exception as exc:
+            raise TokenUnavailable(self.name, f"it raised {type(exc).__name__}") from exc
+        if text is None:
+            return None
+        if not isinstance(text, str):
+            raise TokenUnavailable(self.name, f"it returned {type(text).__name__}: let it return the token as a text, or None")
+        return Token.read(text, provider=self.name)
+
+
+def provider(spec: str | GetToken, *, timeout: float = 10.0) -> Provider:
     """
     Make the provider that `--auth` names.
 
     Args:
-        spec: `none`, `env:VAR`, `file:PATH`, `command:CMD` or `keyring:NAME`.
+        spec: `none`, `env:VAR`, `file:PATH`, `command:CMD` or `keyring:NAME`; or a function, which may be async.
         timeout: Seconds that a command or the keyring may take.
 
     Raises:
@@ -95,6 +126,8 @@ def provider(spec: str, *, timeout: float = 10.0) -> Provider:
     from rig.auth.file import FileProvider
     from rig.auth.keyring import KeyringProvider
 
+    if not isinstance(spec, str):
+        return FunctionProvider(spec)
     kind, colon, rest = spec.partition(":")
     match kind, rest.strip():
         case "none", "" if not colon:

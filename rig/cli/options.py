@@ -55,25 +55,9 @@ def connect(loaded: Loaded) -> "AbstractAsyncContextManager[Client | Pool]":
     Raises:
         ConnectError: On entering, if no connection comes about.
     """
-    from rig.client import connect as dial
+    from rig.client.connect import connect_with
 
-    settings = loaded.settings
-    return dial(
-        settings.url or "",
-        params=settings.param,
-        headers=settings.header,
-        vsn=settings.vsn,
-        ca=settings.ca,
-        cert=settings.cert,
-        key=settings.key,
-        insecure=settings.insecure,
-        connect_timeout=settings.connect_timeout,
-        push_timeout=settings.push_timeout,
-        join_timeout=settings.join_timeout,
-        heartbeat_interval=settings.heartbeat_interval,
-        heartbeat_timeout=settings.heartbeat_timeout,
-        max_frame_bytes=settings.max_frame_bytes,
-    )
+    return connect_with(loaded.settings)
 
 
 def decode_json(text: str, what: str) -> Any:

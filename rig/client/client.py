@@ -10,6 +10,7 @@ from rig.client.channel import ClientChannel
 from rig.client.presence import Presence
 from rig.client.queue import ClientEvent, EventQueue
 from rig.connection import Connection
+from rig.dialling import Dialler
 from rig.errors import (
     ConnectionLost,
     JoinRefused,
@@ -24,7 +25,6 @@ from rig.phoenix import Push, Socket
 from rig.phoenix import events as core
 from rig.phoenix.message import AnyMessage
 from rig.phoenix.serializer import decode_payload
-from rig.transport import Endpoint
 
 
 class Client:
@@ -35,12 +35,10 @@ class Client:
         endpoint: Where it connects.
     """
 
-    def __init__(
-        self, endpoint: Endpoint, socket: Socket, *, push_timeout: float, join_timeout: float, max_queued: int, dialler: Any
-    ) -> None:
-        self.endpoint = endpoint
+    def __init__(self, socket: Socket, dialler: Dialler, *, push_timeout: float, join_timeout: float, max_queued: int) -> None:
+        self.endpoint = dialler.endpoint
         self._push_timeout, self._join_timeout, self._max_queued = push_timeout, join_timeout, max_queued
-        self._socket = socket
+        self._socket, self._dialler = socket, dialler
         self._connection = Connection(socket, dialler, self._on_events)
         self._channels: dict[str, ClientChannel] = {}
         self._waiting: dict[Push, asyncio.Future[Any]] = {}
@@ -83,7 +81,7 @@ class Client:
         channel = self._channels[topic] = ClientChannel(self, topic, wanted=events, presence=presence)
         answer = self._joining[topic] = asyncio.get_running_loop().create_future()
         try:
-            self._connection.join(topic, {} if payload is None else payload)
+            self._connection.join(topic, self._dialler.join_payload({} if payload is None else payload))
             async with asyncio.timeout(self._join_timeout):
                 channel.response = await answer
         except BaseException as exc:
@@ -203,10 +201,13 @@ class Client:
         match event:
             case core.Joined(topic=topic, response=response):
                 self._answer(self._joining.get(topic), response, None)
-            case core.JoinRejected(topic=topic, response=response):
+            case core.JoinRejected(topic=topic, response=response, unauthorized=unauthorized):
+                self._dialler.renew(refused=unauthorized)
                 self._answer(self._joining.get(topic), None, JoinRefused(topic, response))
             case core.JoinTimedOut(topic=topic):
                 self._answer(self._joining.get(topic), None, JoinTimeout(topic, self._join_timeout))
+            case core.ChannelErrored():
+                self._dialler.renew(refused=False)
             case core.ChannelClosed(topic=topic, left=True) if topic in self._joining:
                 pass  # an earlier life of the channel, given up before it was joined
             case core.ChannelClosed(topic=topic):

@@ -95,6 +95,22 @@ def load(command: str, flags: Mapping[str, object], environ: Mapping[str, str], 
     return Loaded(settings, sources, environment)
 
 
+def check(settings: Settings) -> Settings:
+    """
+    Return settings that were made in code, each of which could have been written in a file.
+
+    Raises:
+        ConfigError: If one has a value that does not fit.
+    """
+    for option in options():
+        value = getattr(settings, option.name)
+        try:
+            msgspec.convert(value, option.type)
+        except msgspec.ValidationError as exc:
+            raise ConfigError(f"{option.name}={_shown(option, value)}: expected {option.expected}") from exc
+    return settings
+
+
 def _flag(option: Option, command: str, value: object) -> _Given:
     return _Given(value, "flag", f"{option.spelling(command)[-1].strip('[]')}={_shown(option, value)}")
 

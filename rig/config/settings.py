@@ -59,6 +59,8 @@ class About:
 
 Seconds = Annotated[float, Meta(ge=0.01, le=86_400)]
 SecondsOrZero = Annotated[float, Meta(ge=0, le=86_400)]
+Vsn = Literal["2.0.0", "1.0.0"]
+TransportMode = Literal["websocket", "longpoll", "auto"]
 WorkerCount = Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"]
 _TARGET = {"run": "[MODULE:APP]", "check": "[MODULE:APP]"}
 _URL = {"listen": "URL", "push": "URL"}
@@ -108,7 +110,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         About("traffic of the bundled mock server, which runs when there is no URL", unit="events/s"),
     ] = 50.0
 
-    vsn: Annotated[Literal["2.0.0", "1.0.0"], About("version of the Phoenix serializer", CONNECT)] = "2.0.0"
+    vsn: Annotated[Vsn, About("version of the Phoenix serializer", CONNECT)] = "2.0.0"
     param: Annotated[
         dict[str, str],
         About(
@@ -133,7 +135,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ()
     transport: Annotated[
-        Literal["websocket", "longpoll", "auto"],
+        TransportMode,
         About("how frames travel; auto takes longpoll where the WebSocket upgrade is blocked", CONNECT),
     ] = "websocket"
     fallback_timeout: Annotated[Seconds, About("until --transport auto takes longpoll instead", CONNECT, unit="s")] = 2.5

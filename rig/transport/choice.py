@@ -34,7 +34,6 @@ from rig.errors import (
 )
 from rig.transport.base import Transport, TransportOwner
 from rig.transport.endpoint import Endpoint
-from rig.transport.longpoll import dial_longpoll
 from rig.transport.upgrade import MIB, dial
 
 Mode = Literal["websocket", "longpoll", "auto"]
@@ -99,7 +98,7 @@ class TransportChoice:
         if self._mode == WEBSOCKET:
             return await dial(endpoint, owner, connect_timeout=connect_timeout, max_frame_bytes=max_frame_bytes)
         if self._mode == LONGPOLL:
-            return await dial_longpoll(endpoint, owner, connect_timeout=connect_timeout, max_frame_bytes=max_frame_bytes)
+            return await _dial_longpoll(endpoint, owner, connect_timeout, max_frame_bytes)
         if self._longpoll_until is not None and self._clock() < self._longpoll_until:
             return await self._remembered(endpoint, owner, connect_timeout, max_frame_bytes)
         swallowed = self._judge_last_websocket(endpoint)
@@ -119,7 +118,7 @@ class TransportChoice:
         self, endpoint: Endpoint, owner: TransportOwner, connect_timeout: float, max_frame_bytes: int
     ) -> Transport:
         try:
-            return await dial_longpoll(endpoint, owner, connect_timeout=connect_timeout, max_frame_bytes=max_frame_bytes)
+            return await _dial_longpoll(endpoint, owner, connect_timeout, max_frame_bytes)
         except AuthenticationRefused:
             raise
         except ConnectError as exc:
@@ -131,7 +130,7 @@ class TransportChoice:
         self, endpoint: Endpoint, owner: TransportOwner, connect_timeout: float, max_frame_bytes: int, *, blocked: ConnectError
     ) -> Transport:
         try:
-            transport = await dial_longpoll(endpoint, owner, connect_timeout=connect_timeout, max_frame_bytes=max_frame_bytes)
+            transport = await _dial_longpoll(endpoint, owner, connect_timeout, max_frame_bytes)
         except AuthenticationRefused as exc:
             exc.add_note(f"A WebSocket failed before: {blocked}")
             raise
@@ -164,6 +163,12 @@ class TransportChoice:
         if not self._websocket_worked:
             self._longpoll_until = self._clock() + self._rest
             self._rest = min(self._rest * 2, self._longest_rest)
+
+
+async def _dial_longpoll(endpoint: Endpoint, owner: TransportOwner, connect_timeout: float, max_frame_bytes: int) -> Transport:
+    from rig.transport.longpoll import dial_longpoll  # with it comes an HTTP library, which most connections never need
+
+    return await dial_longpoll(endpoint, owner, connect_timeout=connect_timeout, max_frame_bytes=max_frame_bytes)
 
 
 def may_pass_by_longpoll(error: ConnectError) -> bool:

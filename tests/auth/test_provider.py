@@ -73,3 +73,39 @@ def test_a_variable_with_bytes_that_are_no_text_is_refused(monkeypatch):
     with pytest.raises(TokenUnavailable) as refused:
         asyncio.run(provider("env:APP_TOKEN").fetch())
     assert "hunter2" not in str(refused.value)
+
+
+def test_a_function_gives_the_token_of_the_moment():
+    """A script that has a client for its identity provider hands over the function, plain or async."""
+    tokens = iter(["first", "second"])
+
+    async def current():
+        return next(tokens)
+
+    source = provider(current)
+
+    assert asyncio.run(source.fetch()).value == "first"
+    assert asyncio.run(source.fetch()).value == "second"
+    assert asyncio.run(provider(lambda: "plain").fetch()).value == "plain"
+    assert asyncio.run(provider(lambda: None).fetch()) is None
+
+
+def test_a_function_that_fails_is_named_and_what_it_says_is_not():
+    """The message of the exception may hold the secret that it failed with."""
+
+    def current():
+        raise RuntimeError("hunter2 is not accepted")
+
+    with pytest.raises(TokenUnavailable, match="RuntimeError") as failed:
+        asyncio.run(provider(current).fetch())
+
+    assert "hunter2" not in str(failed.value)
+    assert "current" in str(failed.value)
+
+
+def test_a_function_that_returns_something_else_is_told_so():
+    """Bytes are the usual mistake."""
+    with pytest.raises(TokenUnavailable, match="bytes") as failed:
+        asyncio.run(provider(lambda: b"hunter2").fetch())
+
+    assert "hunter2" not in str(failed.value)

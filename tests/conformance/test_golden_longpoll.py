@@ -22,7 +22,8 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from aiohttp import web
 
-from rig.transport import BinaryFrame, Closed, dial_longpoll
+from rig.transport import BinaryFrame, Closed
+from rig.transport.longpoll import dial_longpoll
 from tests.transport.longpoll_server import PollServer
 from tests.transport.raw_server import Owner, run
 

@@ -21,7 +21,8 @@ from rig.errors import (
     TlsFailed,
     TokenUnavailable,
 )
-from rig.transport import Endpoint, LongPollTransport, TransportChoice, WebSocketTransport
+from rig.transport import Endpoint, TransportChoice, WebSocketTransport
+from rig.transport.longpoll import LongPollTransport
 from rig.transport.choice import may_pass_by_longpoll
 from tests.transport.raw_server import Owner, RawServer, close, run
 

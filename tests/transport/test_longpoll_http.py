@@ -16,7 +16,8 @@ from rig.errors import (
     ProxyFailed,
     TlsFailed,
 )
-from rig.transport import Endpoint, dial_longpoll
+from rig.transport import Endpoint
+from rig.transport.longpoll import dial_longpoll
 from tests.transport.longpoll_server import PollServer, breaks, hangs, leads_away
 from tests.transport.raw_server import Owner, RawServer, run
 
