@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 from rig.auth.token import Token
 from rig.errors import ConfigError, TokenMissing, TokenUnavailable
 
-GetToken: TypeAlias = Callable[[], str | None | Awaitable[str | None]]
+GetToken: TypeAlias = Callable[[], str | Awaitable[str | None] | None]
 """A function of the caller's that returns the token of the moment, or None if none is needed."""
 
 
@@ -97,7 +97,7 @@ class FunctionProvider:
         Call the function.
 
         Raises:
-            TokenUnavailable: If it raises, or what it returns cannot be a token. What it raised is the cause, and not in the message.
+            TokenUnavailable: If it raises, which is the cause and not in the message; or what it returns cannot be a token.
         """
         try:
             given = self._function()

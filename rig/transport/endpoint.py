@@ -15,17 +15,18 @@ import re
 import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from pathlib import Path
 from types import MappingProxyType
 from typing import NoReturn
 from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
 from rig.errors import ConfigError
+from rig.transport.pins import parse_pin
+from rig.transport.proxy import Proxy, find_proxy
+from rig.transport.tls import tls_context
 
 _SCHEMES = {"ws": "ws", "http": "ws", "wss": "wss", "https": "wss"}
 _DEFAULT_PORTS = {"ws": 80, "wss": 443}
-_SECRET_NAMES = ("token", "api_key", "apikey", "secret", "password", "jwt", "auth")
+_SECRET_NAMES = ("token", "api_key", "apikey", "secret", "password", "jwt", "auth", "cookie")
 _MASK = "***"
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
 _UNSAFE_IN_URL = re.compile(r"[\x00-\x20\x7f]")
@@ -39,7 +40,7 @@ _SUBPROTOCOL = "sec-websocket-protocol"
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """
-    A Phoenix socket: its URL, what is sent along, and how far its certificate is trusted.
+    A Phoenix socket: its URL, what is sent along, how far its certificate is trusted, and the way there.
 
     Args:
         url: As the user typed it: ws, wss, http or https, with or without `/websocket` at the end.
@@ -49,9 +50,12 @@ class Endpoint:
         ca_file: Certificates to trust instead of the system's (PEM).
         cert_file: Our own certificate, with its chain (PEM).
         key_file: Its private key, not encrypted, if it is not in `cert_file` (PEM).
-        insecure: Accept any certificate, and send secrets without TLS.
+        insecure: Accept any certificate, and send secrets without TLS. With `pins`, these alone decide.
         auth_token: Offered as a subprotocol, the way phoenix.js sends `authToken`.
-        secret_names: Params and headers whose values are secrets, beside those whose names say so.
+        pins: The server's certificate must fit one of these, see `rig.transport.pins.parse_pin`; none accepts any that is trusted.
+        proxy: The URL of a proxy, or `env` to take it from the environment; None connects directly.
+        secret_names: Names of params and headers that hold a secret, beside those whose name tells.
+        verbatim: Dial the URL as it is, without `/websocket`, `params` and `vsn`: a server has named it, in a redirect.
 
     Raises:
         ConfigError: If a part cannot be used, or a secret would travel unencrypted to another host.
@@ -68,7 +72,11 @@ class Endpoint:
     key_file: str | None = None
     insecure: bool = False
     auth_token: str | None = None
+    pins: tuple[str, ...] = ()
+    proxy: str | None = None
     secret_names: frozenset[str] = frozenset()
+    verbatim: bool = False
+    via: Proxy | None = field(init=False, compare=False)
     _parts: SplitResult = field(init=False, compare=False)
     _port: int = field(init=False, compare=False)
 
@@ -78,12 +86,17 @@ class Endpoint:
         object.__setattr__(self, "_port", port)
         object.__setattr__(self, "params", MappingProxyType(dict(self.params)))
         object.__setattr__(self, "headers", tuple((name, value) for name, value in self.headers))
+        object.__setattr__(self, "pins", tuple(self.pins))
+        object.__setattr__(self, "secret_names", frozenset(self.secret_names))
+        object.__setattr__(self, "via", find_proxy(self.proxy, secure=self.secure, host=self.host, port=port))
         _check_headers(self.headers)
+        _check_pins(self.pins, secure=self.secure)
         if self.key_file and not self.cert_file:
             raise ConfigError(f"--key {self.key_file} is of no use alone: name the certificate that it belongs to with --cert")
-        if self._carries_secret and not self.may_carry_secrets:
+        if not self.may_carry_secrets and (secrets := self.secrets()):
             raise ConfigError(
-                f"a token would travel unencrypted to {self.host}: write wss:// instead of ws://, or allow it with --insecure"
+                f"{' and '.join(secrets)} would travel unencrypted to {self.host}: write wss:// instead of ws://, "
+                "or allow it with --insecure"
             )
 
     def __repr__(self) -> str:
@@ -108,14 +121,15 @@ class Endpoint:
     @property
     def may_carry_secrets(self) -> bool:
         """True if a token may be sent: over TLS, to this machine, or where the user allowed it."""
-        return self.secure or self.insecure or _is_loopback(self.host)
+        stays_here = _is_loopback(self.host) and (self.via is None or _is_loopback(self.via.host))
+        return self.secure or self.insecure or stays_here
 
     @property
     def display(self) -> str:
         """The URL for people: complete, but for its secrets."""
         userinfo = f"{_MASK}@" if "@" in self._parts.netloc else ""
-        query = "&".join(_masked(pair, self.secret_names) for pair in self._query.split("&"))
-        return f"{self._scheme}://{userinfo}{self._authority}{self._path}?{query}"
+        query = "&".join(self._masked(pair) for pair in self._query.split("&"))
+        return f"{self._scheme}://{userinfo}{self._authority}{self._path}{'?' if query else ''}{query}"
 
     def with_token(self, value: str, mode: str) -> "Endpoint":
         """
@@ -155,7 +169,8 @@ class Endpoint:
 
         Source: phoenix.js `Socket.endPointURL`.
         """
-        return f"{self._scheme}://{self._authority}{self._path}?{self._query}"
+        query = self._query
+        return f"{self._scheme}://{self._authority}{self._path}{'?' if query else ''}{query}"
 
     def longpoll_url(self) -> str:
         """
@@ -196,12 +211,37 @@ class Endpoint:
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """
-        Return the TLS settings, or None where no TLS is spoken. Endpoints with the same files share one context.
+        Return the TLS settings, or None where no TLS is spoken. To be asked before each connection: a file may have been replaced.
 
         Raises:
             ConfigError: If a file is missing, unreadable or not what it should be.
         """
-        return _ssl_context(self.ca_file, self.cert_file, self.key_file, self.insecure) if self.secure else None
+        if not self.secure:
+            return None
+        return tls_context(
+            ca_file=self.ca_file,
+            cert_file=self.cert_file,
+            key_file=self.key_file,
+            insecure=self.insecure,
+            pins=frozenset(map(parse_pin, self.pins)),
+        )
+
+    def proxy_url(self) -> str | None:
+        """
+        Return the URL of the proxy that leads to this endpoint, password and port included, or None if the way is direct.
+
+        The scheme is `http`, `socks5` or `socks4`; in each the proxy is to find the server's name.
+        """
+        return self.via.url if self.via else None
+
+    def secrets(self) -> list[str]:
+        """Name what is sent along and must not reach another server: in words for people, without values."""
+        named = ["the token"] if self.auth_token is not None else []
+        if self._parts.username is not None:
+            named.append("user and password")
+        named += [f"the header {name}" for name, _ in self.headers if self._is_secret(name)]
+        pairs = (pair.partition("=") for pair in self._query.split("&"))
+        return named + [f"the param {unquote(name)}" for name, _, value in pairs if value and self._is_secret(unquote(name))]
 
     @property
     def _scheme(self) -> str:
@@ -214,19 +254,27 @@ class Endpoint:
 
     @property
     def _path(self) -> str:
+        if self.verbatim:
+            return quote(self._parts.path or "/", safe=_URL_DELIMITERS)
         path = quote(self._parts.path.rstrip("/"), safe=_URL_DELIMITERS)
         return path if path.endswith("/websocket") else f"{path}/websocket"
 
     @property
     def _query(self) -> str:
-        own = quote(self._parts.query, safe=_URL_DELIMITERS).split("&")
-        kept = [pair for pair in own if pair and pair.partition("=")[0] != "vsn"]
+        own = quote(self._parts.query, safe=_URL_DELIMITERS)
+        if self.verbatim:
+            return own
+        kept = [pair for pair in own.split("&") if pair and pair.partition("=")[0] != "vsn"]
         added = urlencode({**self.params, "vsn": self.vsn}, quote_via=quote, safe=_UNRESERVED_IN_JS)
         return "&".join([*kept, added])
 
-    @property
-    def _carries_secret(self) -> bool:
-        return self.auth_token is not None or self._parts.password is not None or bool(self.secret_names)
+    def _masked(self, pair: str) -> str:
+        name, equals, _ = pair.partition("=")
+        return f"{name}={_MASK}" if equals and self._is_secret(unquote(name)) else pair
+
+    def _is_secret(self, name: str) -> bool:
+        plain = name.lower().replace("-", "_")
+        return any(secret in plain for secret in _SECRET_NAMES) or name.lower() in map(str.lower, self.secret_names)
 
 
 def _over_http(url: str) -> str:
@@ -273,53 +321,15 @@ def _check_headers(headers: Iterable[tuple[str, str]]) -> None:
             raise ConfigError(f"the header {name} is given twice: write its values with a comma between them")
 
 
+def _check_pins(pins: Iterable[str], *, secure: bool) -> None:
+    for pin in pins:
+        parse_pin(pin)
+        if not secure:
+            raise ConfigError("--pin pins a certificate, and without TLS there is none: write wss:// instead of ws://")
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
-
-
-def _masked(pair: str, secret_names: frozenset[str]) -> str:
-    name, equals, _ = pair.partition("=")
-    plain = unquote(name)
-    secret = plain in secret_names or any(part in plain.lower() for part in _SECRET_NAMES)
-    return f"{name}={_MASK}" if equals and secret else pair
-
-
-@lru_cache(maxsize=16)
-def _ssl_context(ca_file: str | None, cert_file: str | None, key_file: str | None, insecure: bool) -> ssl.SSLContext:
-    for option, file in (("--ca", ca_file), ("--cert", cert_file), ("--key", key_file)):
-        if file:
-            _check_readable(option, file)
-    try:
-        context = ssl.create_default_context(cafile=ca_file)
-    except (ssl.SSLError, OSError) as exc:
-        raise ConfigError(f"--ca {ca_file} holds no certificate in PEM form: name a file that does") from exc
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if cert_file:
-        _load_own_certificate(context, cert_file, key_file)
-    return context
-
-
-def _load_own_certificate(context: ssl.SSLContext, cert_file: str, key_file: str | None) -> None:
-    def refuse_password() -> NoReturn:
-        # Without this, OpenSSL would ask at the terminal, and a service has none.
-        raise ConfigError(f"the key in {key_file or cert_file} is encrypted: store it without a password")
-
-    try:
-        context.load_cert_chain(cert_file, key_file, refuse_password)
-    except (ssl.SSLError, OSError) as exc:
-        where = f"{cert_file} and {key_file}" if key_file else cert_file
-        raise ConfigError(f"{where} do not hold a certificate and its key in PEM form: check --cert and --key") from exc
-
-
-def _check_readable(option: str, file: str) -> None:
-    try:
-        with Path(file).open("rb"):
-            pass
-    except OSError as exc:
-        raise ConfigError(f"{option} {file} cannot be read ({exc.strerror}): check the name and the permissions") from exc

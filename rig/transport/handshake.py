@@ -7,36 +7,61 @@ The reasons it gives are short, in plain words, and free of secrets.
 Source: RFC 6455 section 4.2.2 (answers of the server); RFC 9110 sections 10.2.3 (Retry-After) and 15 (status codes).
 """
 
-import os
 import re
-import socket
 import ssl
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import NamedTuple
 
 from picows import WSHandshakeError, WSInvalidHeaderError
 
-from rig.errors import AuthenticationRefused, ConnectError, ConnectFailed, HandshakeRefused, NotWebSocket, TlsFailed
+from rig.errors import AuthenticationRefused, ConnectError, ConnectFailed, HandshakeRefused, NotWebSocket, PinMismatch, TlsFailed
 from rig.transport.endpoint import Endpoint
+from rig.transport.pins import PinFault
+from rig.transport.tcp import os_reason
 
 # picows reads no status lines of HTTP/1.0 and no statuses unknown to Python (Cloudflare's 520 to 530): they are read here.
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5]\d\d)(?: |\r|$)")
 _RETRY_AFTER = re.compile(rb"^retry-after:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
+_LOCATION = re.compile(rb"^location:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 _SWITCHING_PROTOCOLS = 101
+_REDIRECTS = (301, 302, 303, 307, 308)
+
+
+class Redirect(NamedTuple):
+    """An answer that names another place: its status, and the place as it stands in `Location`."""
+
+    status: int
+    location: str
 
 
 def connect_failed(endpoint: Endpoint, exc: OSError) -> ConnectFailed:
     """Translate a failure to find the host or to reach its port."""
-    return ConnectFailed(endpoint.host, endpoint.port, _os_reason(exc))
+    return ConnectFailed(endpoint.host, endpoint.port, os_reason(exc))
 
 
 def handshake_failed(endpoint: Endpoint, exc: OSError | WSHandshakeError) -> ConnectError:
     """Translate a failure that came after the TCP connection was made."""
     if isinstance(exc, WSHandshakeError):
         return _answer_refused(endpoint, exc)
+    if isinstance(exc, PinFault):
+        return PinMismatch(endpoint.host, exc.pin)
     if isinstance(exc, ssl.SSLError):
         return TlsFailed(endpoint.host, _tls_reason(exc))
-    return TlsFailed(endpoint.host, _os_reason(exc)) if endpoint.secure else NotWebSocket(endpoint.display, _os_reason(exc))
+    return TlsFailed(endpoint.host, os_reason(exc)) if endpoint.secure else NotWebSocket(endpoint.display, os_reason(exc))
+
+
+def redirect_in(exc: BaseException) -> Redirect | None:
+    """
+    Find the redirect in what picows raised, None if the answer is something else.
+
+    Source: RFC 9110 sections 10.2.2 and 15.4.
+    """
+    header = (exc.raw_header or b"") if isinstance(exc, WSHandshakeError) else b""
+    found, location = _STATUS_LINE.match(header), _LOCATION.search(header)
+    if found and location and int(found[1]) in _REDIRECTS and location[1].strip():
+        return Redirect(int(found[1]), location[1].decode("latin-1").strip())
+    return None
 
 
 def closed_during_handshake(endpoint: Endpoint) -> NotWebSocket:
@@ -81,9 +106,3 @@ def _tls_reason(exc: ssl.SSLError) -> str:
     if exc.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"):
         return "the port does not speak TLS"
     return exc.reason.lower().replace("_", " ") if exc.reason else str(exc)
-
-
-def _os_reason(exc: OSError) -> str:
-    if isinstance(exc, socket.gaierror):
-        return str(exc.strerror).lower()
-    return os.strerror(exc.errno).lower() if exc.errno else str(exc) or type(exc).__name__

@@ -1,5 +1,5 @@
 """
-How a WebSocket is opened: the name, TCP, TLS and the upgrade, within one time limit.
+How a WebSocket is opened: the name, TCP, a proxy, TLS, the upgrade and where it redirects to, within one time limit.
 
 Nothing is left behind by an attempt that fails or is cancelled: the socket is ours, and closed by us.
 """
@@ -8,19 +8,20 @@ import asyncio
 import socket
 from contextlib import suppress
 
-import aiohappyeyeballs
 from picows import WSHandshakeError
 
 from rig.errors import ConnectTimeout
 from rig.transport.base import TransportOwner
 from rig.transport.endpoint import Endpoint
 from rig.transport.gate import upgrade
-from rig.transport.handshake import closed_during_handshake, connect_failed, handshake_failed
+from rig.transport.handshake import Redirect, closed_during_handshake, connect_failed, handshake_failed, redirect_in
+from rig.transport.redirects import follow
+from rig.transport.tcp import connect_tcp
+from rig.transport.tunnel import connect_through
 from rig.transport.websocket import WebSocketTransport
 
 MIB = 1024 * 1024
 
-_HAPPY_EYEBALLS_DELAY = 0.25
 _TURNS_TO_CLOSE = 20
 
 
@@ -37,46 +38,64 @@ async def dial(
     Open a WebSocket.
 
     Args:
-        endpoint: Where to connect. Redirects are not followed: they would carry the token to another place.
+        endpoint: Where to connect. Up to five redirects are followed, see `rig.transport.redirects` for which are not.
         owner: Told what arrives, from the next turn of the loop after this returns.
-        connect_timeout: Seconds for the name, TCP, TLS and the upgrade together.
+        connect_timeout: Seconds for the name, TCP, the proxy, TLS, the upgrade and its redirects together.
         close_timeout: Seconds for the closing handshake, after which the socket is cut.
         max_frame_bytes: Limit of one message. A larger one is dropped and reported; a frame of more than 16 times
             the limit ends the connection with 1009.
         read_buffer_bytes: What one read takes at most, and so what is still handed on after `pause_reading`; 256 KiB or less.
 
     Raises:
-        ConfigError: If a TLS file cannot be used.
+        ConfigError: If a TLS file or a proxy that the environment names cannot be used.
         ConnectFailed: If the host is not found, or the port cannot be reached.
         ConnectTimeout: If it is not done within `connect_timeout`.
+        ProxyFailed: If the proxy cannot be reached, or does not let us through.
         TlsFailed: If the TLS handshake fails, most often because of the certificate.
+        PinMismatch: If the certificate is not the pinned one; nothing was sent then.
         AuthenticationRefused: If the server answers 401 or 403.
+        RedirectRefused: If the server redirects to where we do not follow.
         HandshakeRefused: If the server answers another status than 101.
         NotWebSocket: If what the server answers is no WebSocket handshake.
     """
     transport = WebSocketTransport(
         owner, close_timeout=close_timeout, max_frame_bytes=max_frame_bytes, read_buffer_bytes=read_buffer_bytes
     )
-    context = endpoint.ssl_context()
-    sock: socket.socket | None = None
     try:
         async with asyncio.timeout(connect_timeout):
-            sock = await _connect_tcp(endpoint)
-            answered = await upgrade(
-                transport.reader,
-                endpoint.websocket_url(),
-                sock,
-                headers=endpoint.request_headers(),
-                ssl_context=context,
-                server_hostname=endpoint.host if context else None,
-            )
-    except asyncio.CancelledError:
+            await _open_where_it_leads(endpoint, transport)
+    except TimeoutError as exc:
+        raise ConnectTimeout(endpoint.display, connect_timeout) from exc
+    asyncio.get_running_loop().call_soon(transport.release)
+    return transport
+
+
+async def _open_where_it_leads(endpoint: Endpoint, transport: WebSocketTransport) -> None:
+    trail = [endpoint]
+    while (redirect := await _open(trail[-1], transport)) is not None:
+        trail.append(follow(trail, redirect))
+
+
+async def _open(endpoint: Endpoint, transport: WebSocketTransport) -> Redirect | None:
+    """Open the transport, or say where the server sends us instead."""
+    context = endpoint.ssl_context()
+    # A dot at the end of the name is for the resolver: neither SNI (RFC 6066, section 3) nor certificates know it.
+    name = endpoint.host.rstrip(".") if context else None
+    sock: socket.socket | None = None
+    try:
+        sock = await _connect(endpoint)
+        answered = await upgrade(
+            transport.reader,
+            endpoint.websocket_url(),
+            sock,
+            headers=endpoint.request_headers(),
+            ssl_context=context,
+            server_hostname=name,
+        )
+    except BaseException as exc:
         await _hang_up(transport, sock)
-        raise
-    except Exception as exc:
-        await _hang_up(transport, sock)
-        if isinstance(exc, TimeoutError) and exc.errno is None:  # with a number it is the kernel's, and came earlier
-            raise ConnectTimeout(endpoint.display, connect_timeout) from exc
+        if (redirect := redirect_in(exc)) is not None:
+            return redirect
         if sock is None and isinstance(exc, OSError):
             raise connect_failed(endpoint, exc) from exc
         if isinstance(exc, OSError | WSHandshakeError):
@@ -84,14 +103,13 @@ async def dial(
         raise
     if not answered:
         raise closed_during_handshake(endpoint)
-    asyncio.get_running_loop().call_soon(transport.release)
-    return transport
+    return None
 
 
-async def _connect_tcp(endpoint: Endpoint) -> socket.socket:
-    loop = asyncio.get_running_loop()
-    addresses = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
-    return await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY, interleave=1)
+async def _connect(endpoint: Endpoint) -> socket.socket:
+    if endpoint.via is not None:
+        return await connect_through(endpoint.via, endpoint.host, endpoint.port)
+    return await connect_tcp(endpoint.host, endpoint.port)
 
 
 async def _hang_up(transport: WebSocketTransport, sock: socket.socket | None) -> None:

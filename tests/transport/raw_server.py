@@ -22,7 +22,7 @@ PATIENCE = 10.0
 """Seconds after which a test is failed instead of waiting on."""
 
 
-def run(test: Callable[[], Awaitable[None]]) -> None:
+def run(test: Callable[[], Awaitable[None]], *, loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop) -> None:
     """Run an async test on a loop of its own, and fail it for everything that the loop only logs."""
     complaints: list[dict[str, Any]] = []
 
@@ -33,7 +33,8 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
         left = asyncio.all_tasks() - {asyncio.current_task()}
         assert not left, left
 
-    uvloop.run(main())
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(main())
     assert not complaints, complaints
 
 
@@ -163,14 +164,14 @@ Behaviour = Callable[[Peer], Awaitable[None]]
 class RawServer:
     """Serves every connection with one behaviour, on a free port; an exception in it fails the test."""
 
-    def __init__(self, behaviour: Behaviour, context: ssl.SSLContext | None = None) -> None:
-        self._behaviour, self._context = behaviour, context
+    def __init__(self, behaviour: Behaviour, context: ssl.SSLContext | None = None, *, host: str = "127.0.0.1") -> None:
+        self._behaviour, self._context, self._host = behaviour, context, host
         self._errors: list[BaseException] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
 
     async def __aenter__(self) -> "RawServer":
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._context)
+        self._server = await asyncio.start_server(self._serve, self._host, 0, ssl=self._context)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

@@ -1,7 +1,6 @@
 """Where to connect: what the user may type, what goes out, and what people get to see."""
 
 import base64
-import ssl
 
 import pytest
 
@@ -268,58 +267,86 @@ def test_headers_that_would_break_the_request_are_refused(header):
         Endpoint("ws://localhost/socket", headers=(header,))
 
 
-def test_tls_is_verified_and_modern_by_default():
-    """Nobody has to ask for safety."""
-    context = Endpoint("wss://example.com/socket").ssl_context()
-
-    assert context.verify_mode is ssl.CERT_REQUIRED
-    assert context.check_hostname
-    assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
-    assert Endpoint("ws://example.com/socket").ssl_context() is None
-
-
-def test_insecure_accepts_any_certificate():
-    """The user can take the risk."""
-    context = Endpoint("wss://example.com/socket", insecure=True).ssl_context()
-
-    assert context.verify_mode is ssl.CERT_NONE
-    assert not context.check_hostname
-
-
-def test_the_tls_settings_are_built_once(certificates):
-    """Reconnecting does not read the files again."""
-    endpoint = Endpoint("wss://a.example/socket", ca_file=certificates.ca_pem)
-    same_files = Endpoint("wss://b.example/socket", ca_file=certificates.ca_pem)
-
-    assert endpoint.ssl_context() is same_files.ssl_context()
-    assert endpoint.ssl_context() is not Endpoint("wss://a.example/socket").ssl_context()
-
-
-@pytest.mark.parametrize("setting", ["ca_file", "cert_file"])
-def test_a_missing_tls_file_is_named(tmp_path, setting):
-    """The sentence names the file and what is the matter with it."""
-    missing = str(tmp_path / "missing.pem")
-    with pytest.raises(ConfigError, match=r"missing\.pem cannot be read \(No such file"):
-        Endpoint("wss://example.com/socket", **{setting: missing}).ssl_context()
-
-
-@pytest.mark.parametrize("setting", ["ca_file", "cert_file"])
-def test_a_tls_file_with_other_contents_is_named(tmp_path, setting):
-    """A file that holds no certificate is not taken for one."""
-    wrong = tmp_path / "wrong.pem"
-    wrong.write_text("hello")
-    with pytest.raises(ConfigError, match=r"wrong\.pem .* PEM form"):
-        Endpoint("wss://example.com/socket", **{setting: str(wrong)}).ssl_context()
-
-
 def test_a_key_without_its_certificate_is_refused(certificates):
     """A key alone would be ignored silently."""
     with pytest.raises(ConfigError, match="--cert"):
         Endpoint("wss://example.com/socket", key_file=certificates.client_key)
 
 
-def test_an_encrypted_key_is_refused_instead_of_asking_for_its_password(certificates):
-    """A service has no terminal to ask at."""
-    endpoint = Endpoint("wss://example.com/socket", cert_file=certificates.client_pem, key_file=certificates.encrypted_key)
-    with pytest.raises(ConfigError, match="encrypted"):
-        endpoint.ssl_context()
+def test_plain_connections_have_no_tls_settings():
+    """Whoever connects asks the endpoint, and is told that no TLS is spoken."""
+    assert Endpoint("ws://example.com/socket").ssl_context() is None
+    assert Endpoint("wss://example.com/socket").ssl_context() is not None
+
+
+def test_a_pin_without_tls_is_refused():
+    """There is no certificate to compare."""
+    with pytest.raises(ConfigError, match="wss://"):
+        Endpoint("ws://localhost/socket", pins=("00" * 32,))
+
+
+@pytest.mark.parametrize(
+    "pin",
+    ["", "hush", "sha256//", "sha256//AAAA", "sha256//" + "!" * 44, "sha1//AAAA", "00" * 31, "0:" * 32, "sha256:" + "00" * 32],
+)
+def test_a_malformed_pin_is_refused_with_the_forms_expected(pin):
+    """Both ways to write a pin are named."""
+    with pytest.raises(ConfigError, match=r"sha256// and the base64.*hex"):
+        Endpoint("wss://localhost/socket", pins=(pin,))
+
+
+def test_params_and_headers_that_are_named_as_secrets_are_masked():
+    """A token may travel under any name."""
+    endpoint = Endpoint("wss://example.com/socket?T=hush", {"k": "hush", "a": "1"}, secret_names=("k", "t"))
+
+    assert endpoint.display == "wss://example.com/socket/websocket?T=***&k=***&a=1&vsn=2.0.0"
+
+
+def test_secrets_are_named_without_their_values():
+    """What must not reach another server can be told to people."""
+    endpoint = Endpoint(
+        "wss://user:hush@example.com/socket?api_key=hush&a=1",
+        {"token": "hush", "empty_token": ""},
+        headers=(("Cookie", "hush"), ("X-Api-Key", "hush"), ("X-Mine", "hush"), ("X-Request-Id", "1")),
+        auth_token="hush",
+        secret_names=("x-mine",),
+    )
+
+    assert endpoint.secrets() == [
+        "the token", "user and password", "the header Cookie", "the header X-Api-Key", "the header X-Mine",
+        "the param api_key", "the param token",
+    ]  # fmt: skip
+    assert Endpoint("wss://example.com/socket", {"a": "1"}, headers=(("X-Request-Id", "1"),)).secrets() == []
+
+
+@pytest.mark.parametrize(
+    ("url", "dialled"),
+    [
+        ("wss://example.com/live/ws?vsn=1&a=%20", "wss://example.com/live/ws?vsn=1&a=%20"),
+        ("https://example.com", "wss://example.com/"),
+        ("ws://example.com/socket/", "ws://example.com/socket/"),
+    ],
+)
+def test_a_verbatim_url_is_dialled_as_it_is(url, dialled):
+    """A server that redirects names the whole URL."""
+    endpoint = Endpoint(url, {"a": "1"}, verbatim=True)
+
+    assert endpoint.websocket_url() == dialled
+    assert endpoint.display == dialled
+
+
+def test_the_proxy_is_part_of_the_endpoint_but_not_of_what_people_see():
+    """Its password is for the proxy alone."""
+    endpoint = Endpoint("wss://example.com/socket", proxy="http://user:hush@proxy.example:3128")
+
+    assert endpoint.proxy_url() == "http://user:hush@proxy.example:3128"
+    assert "hush" not in f"{endpoint!r} {endpoint.display} {endpoint.via!r}"
+    assert Endpoint("wss://example.com/socket").proxy_url() is None
+
+
+def test_a_token_for_this_machine_does_not_travel_unencrypted_to_a_proxy_elsewhere():
+    """What the proxy calls localhost is another machine."""
+    with pytest.raises(ConfigError, match="wss://"):
+        Endpoint("ws://localhost/socket", auth_token="t", proxy="http://proxy.example:3128")
+
+    assert Endpoint("ws://localhost/socket", auth_token="t", proxy="http://127.0.0.1:3128").may_carry_secrets
