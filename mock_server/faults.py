@@ -17,6 +17,7 @@ class Faults(msgspec.Struct, forbid_unknown_fields=True):
         duplicate_replies: Send each reply twice.
         garble_replies: Send text that is no JSON in place of each reply.
         refuse_connections: Answer every upgrade and every long-poll request with this HTTP status.
+        refuse_websockets: Answer every upgrade with this HTTP status, as something between that lets only plain HTTP through.
     """
 
     refuse_joins: bool | str = False
@@ -25,6 +26,7 @@ class Faults(msgspec.Struct, forbid_unknown_fields=True):
     duplicate_replies: bool = False
     garble_replies: bool = False
     refuse_connections: int | None = None
+    refuse_websockets: int | None = None
 
     def refuses_join(self, topic: str) -> bool:
         """Say whether a join of `topic` is to be refused."""

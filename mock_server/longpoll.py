@@ -82,6 +82,12 @@ class Session:
         self._collected.set()
         return messages
 
+    def end_poll(self) -> None:
+        """Let the poll that waits end now, and every later one at once."""
+        self._window = 0.0
+        if self._parked is not None and not self._parked.done():
+            self._parked.set_result(None)
+
     async def dispatch(self, opcode: int, payload: bytes) -> bool:
         """
         Hand a client's message to the socket; says whether it was taken within a window.
@@ -198,7 +204,7 @@ class Sessions:
 
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
-        self._polls: dict[asyncio.Future[None], web.Request] = {}
+        self._polls: dict[asyncio.Future[None], tuple[web.Request, Session]] = {}
 
     def add(self, token: str, session: Session) -> None:
         """Remember a session until it ends."""
@@ -212,7 +218,7 @@ class Sessions:
     async def poll(self, session: Session, request: web.Request) -> list[tuple[int, bytes]]:
         """Poll a session for the client that made `request`."""
         finished = asyncio.get_running_loop().create_future()
-        self._polls[finished] = request
+        self._polls[finished] = (request, session)
         try:
             return await session.poll()
         finally:
@@ -221,6 +227,13 @@ class Sessions:
 
     async def answered(self, timeout: float) -> None:
         """Wait for at most `timeout` seconds until every poll whose client is still there is over."""
-        waiting = [finished for finished, request in self._polls.items() if request.transport is not None]
+        waiting = [finished for finished, (request, _) in self._polls.items() if request.transport is not None]
         if waiting:
             await asyncio.wait(waiting, timeout=timeout)
+
+    async def abandon(self, timeout: float) -> None:
+        """End the polls that are left, for which nobody waits any more; `timeout` seconds are enough for the earlier of two."""
+        for _, session in list(self._polls.values()):
+            session.end_poll()
+        if self._polls:
+            await asyncio.wait(list(self._polls), timeout=timeout)

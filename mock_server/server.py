@@ -162,6 +162,7 @@ class MockServer:
             for site in list(runner.sites):
                 await site.stop()
         await self._sessions.answered(_POLL_SECONDS * self._time_scale)
+        await self._sessions.abandon(_CLOSE_SECONDS)
         lost = [connection.lost for connection in self.sockets]
         for socket in list(self.sockets.values()):
             socket.disconnect(1000)

@@ -89,6 +89,8 @@ class WebSocketEndpoint:
         """
         if request.method != "GET":
             refuse(400)
+        if self._environment.faults.refuse_websockets is not None:
+            refuse(self._environment.faults.refuse_websockets)
         check_request(request, self._mount, self._environment)
         offered, token = self._auth_token(request)
         subprotocol = self._choose_subprotocol(offered)

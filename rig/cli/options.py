@@ -55,7 +55,7 @@ def connect(loaded: Loaded) -> "AbstractAsyncContextManager[Client | Pool]":
     Raises:
         ConnectError: On entering, if no connection comes about.
     """
-    from rig.client.connect import connect_with
+    from rig.client import connect_with
 
     return connect_with(loaded.settings)
 

@@ -13,9 +13,9 @@ iterates; when `max_queued` wait, reading from the socket pauses, so nothing is 
 
 from rig.client.channel import ClientChannel
 from rig.client.client import Client
-from rig.client.connect import connect
+from rig.client.connect import connect, connect_with
 from rig.client.pool import Pool
 from rig.client.presence import Presence
 from rig.client.queue import ClientEvent
 
-__all__ = ["Client", "ClientChannel", "ClientEvent", "Pool", "Presence", "connect"]
+__all__ = ["Client", "ClientChannel", "ClientEvent", "Pool", "Presence", "connect", "connect_with"]

@@ -55,12 +55,12 @@ class FakeServer:
     Stands for `rig.client` and the server behind it.
 
     Attributes:
-        dialled: URL and keyword arguments of the last `connect`.
+        dialled: The settings of the last `connect_with`.
         joined: Topics and payloads, in order.
         pushed: (kind, event, payload, timeout), in order.
         events: What `connection.events()` yields.
         reply: What a push is answered with; an exception is raised.
-        refusal: What `connect` raises, if anything.
+        refusal: What `connect_with` raises, if anything.
     """
 
     def __init__(self):
@@ -68,8 +68,8 @@ class FakeServer:
         self.reply, self.refusal, self.closed = {"id": 7}, None, False
 
     @contextlib.asynccontextmanager
-    async def connect(self, url, **keywords):
-        self.dialled = (url, keywords)
+    async def connect_with(self, settings):
+        self.dialled = settings
         if self.refusal:
             raise self.refusal
         try:
@@ -114,5 +114,5 @@ class FakeChannel:
 def server(replace_module):
     """A server that does what the test says."""
     fake = FakeServer()
-    replace_module("rig.client", connect=fake.connect)
+    replace_module("rig.client", connect_with=fake.connect_with)
     return fake

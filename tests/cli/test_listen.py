@@ -62,16 +62,22 @@ def test_connection_options_reach_the_client(rig, server, tmp_path):
         "1.0.0",
         "--ca",
         "ca.pem",
+        "--transport",
+        "auto",
+        "--auth",
+        "env:TOKEN",
+        "--proxy",
+        "env",
         "--join-payload",
         '{"since":4}',
     )
 
-    url, keywords = server.dialled
-    assert url == URL
-    assert keywords["params"] == {"token": "x"}
-    assert keywords["headers"] == (("A", "1"),)
-    assert (keywords["vsn"], keywords["ca"], keywords["insecure"]) == ("1.0.0", "ca.pem", False)
-    assert (keywords["connect_timeout"], keywords["max_frame_bytes"]) == (5.0, 512 * 1024)
+    settings = server.dialled
+    assert settings.url == URL
+    assert settings.param == {"token": "x"}
+    assert settings.header == (("A", "1"),)
+    assert (settings.vsn, settings.ca, settings.insecure) == ("1.0.0", "ca.pem", False)
+    assert (settings.transport, settings.auth, settings.proxy) == ("auto", "env:TOKEN", "env")
     assert server.joined == [("t", {"since": 4})]
 
 

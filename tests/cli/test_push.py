@@ -54,7 +54,7 @@ def test_the_time_out_can_be_chosen(rig, server):
     rig(*PUSH, "--timeout", "2.5", "--join-payload", "[1]")
 
     assert server.pushed[0][3] == 2.5
-    assert server.dialled[1]["push_timeout"] == 2.5
+    assert server.dialled.push_timeout == 2.5
     assert server.joined == [("room:1", [1])]
 
 

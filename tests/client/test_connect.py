@@ -5,7 +5,7 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -18,9 +18,11 @@ from rig.errors import (
     ConnectFailed,
     ConnectionLost,
     HandshakeRefused,
+    JoinRefused,
     LocalProtocolError,
     NotWebSocket,
     TlsFailed,
+    TokenUnavailable,
 )
 from tests.client.talking import PATIENCE, cut, run, talking, until
 
@@ -69,7 +71,7 @@ def test_a_version_that_phoenix_does_not_speak_is_told_at_once() -> None:
 
     async def test() -> None:
         for vsn in ("3.0.0", "2.0", ""):
-            with pytest.raises(ConfigError, match=r"1\.0\.0 and 2\.0\.0"):
+            with pytest.raises(ConfigError, match=r"vsn=.*2\.0\.0.*1\.0\.0"):
                 await _connect("ws://127.0.0.1:1/socket", vsn=vsn)
 
     run(test)
@@ -210,3 +212,119 @@ async def _connect(url: str, **settings: Any) -> None:
 
 async def _collect(events: AsyncIterator[Any]) -> list[Any]:
     return [event async for event in events]
+
+
+def test_the_token_is_asked_for_before_each_connection() -> None:
+    """A function, plain or async, gives the token of the moment; the server sees it as phoenix.js would send it."""
+    tokens = iter(["first", "second"])
+
+    async def current() -> str:
+        return next(tokens)
+
+    def seen(server: MockServer) -> list[str | None]:
+        return [socket.identity.auth_token for socket in server.sockets.values()]
+
+    async def test() -> None:
+        async with talking(auth=current) as (server, client):
+            await client.join("room:1")
+            assert seen(server) == ["first"]
+            await cut(server)
+            assert seen(server) == ["second"]
+
+    run(test)
+
+
+def test_the_token_can_travel_in_every_join() -> None:
+    """What the caller joins with stays, and the token of the moment stands beside it, at rejoins too."""
+    tokens = iter(["first", "second", "third"])
+
+    async def test() -> None:
+        async with talking(auth=lambda: next(tokens), auth_mode="join:access_token") as (_, client):
+            channel = await client.join("room:1", {"since": 41})
+            assert channel.response["params"] == {"since": 41, "access_token": "first"}
+
+    run(test)
+
+
+def test_a_join_refused_as_unauthorised_asks_for_a_fresh_token() -> None:
+    """Who tries again after the refusal shows another token than the one that was refused."""
+    asked: list[str] = []
+
+    def current() -> str:
+        asked.append(f"token-{len(asked)}")
+        return asked[-1]
+
+    async def test() -> None:
+        async with talking(auth=current, auth_mode="join:token") as (_, client):
+            with pytest.raises(JoinRefused):
+                await client.join("room:forbidden")
+            await until(lambda: len(asked) > 1)
+            await asyncio.sleep(0)
+            channel = await client.join("room:1")
+            assert channel.response["params"]["token"] == asked[-1] != "token-0"
+
+    run(test)
+
+
+def test_connections_of_a_pool_share_one_provider() -> None:
+    """Three connections at once are one question."""
+    asked: list[str] = []
+
+    async def current() -> str:
+        asked.append("token")
+        await asyncio.sleep(0)
+        return "token"
+
+    async def test() -> None:
+        async with talking(auth=current, pool=3) as (server, _):
+            assert [socket.identity.auth_token for socket in server.sockets.values()] == ["token"] * 3
+            assert asked == ["token"]
+
+    run(test)
+
+
+@pytest.mark.parametrize("transport", ["longpoll", "auto"])
+def test_long_poll_does_all_that_a_websocket_does(transport: Literal["longpoll", "auto"]) -> None:
+    """Where the upgrade is blocked, `auto` gets through as well."""
+
+    async def test() -> None:
+        async with MockServer(time_scale=0.1) as server:
+            server.faults.refuse_websockets = 404 if transport == "auto" else None
+            async with connect(server.url, transport=transport) as client:
+                channel = await client.join("room:1")
+                assert await channel.push("echo", {"n": 1}) == {"n": 1}
+                server.publish("room:1", "news", {"n": 2})
+                assert (await anext(aiter(channel))).payload == {"n": 2}
+                assert server.clients[0]["transport"] == "longpoll"
+
+    run(test)
+
+
+def test_a_function_that_has_no_token_is_told_at_once() -> None:
+    """With what it raised as the cause."""
+
+    def current() -> str:
+        raise LookupError("hunter2")
+
+    async def test() -> None:
+        async with MockServer() as server:
+            with pytest.raises(TokenUnavailable, match="LookupError") as failed:
+                await _connect(server.url, auth=current)
+            assert "hunter2" not in str(failed.value)
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("transport", "carrier pigeon"), ("auth", "hunter2"), ("auth_mode", "cookie"), ("proxy", "ftp://proxy:1"), ("pin", ["x"])],
+)
+def test_a_setting_that_cannot_be_used_is_told_at_once(setting: str, value: object) -> None:
+    """With the form that is expected, before anything is dialled."""
+
+    async def test() -> None:
+        with pytest.raises(ConfigError) as refused:
+            await _connect("wss://127.0.0.1:1/socket", **{setting: value})
+        assert "hunter2" not in str(refused.value)
+
+    run(test)

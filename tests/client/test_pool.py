@@ -215,7 +215,7 @@ def test_one_connection_that_does_not_come_about_ends_the_others(monkeypatch: py
     async def test() -> None:
         async with MockServer() as server:
             dials = 0
-            module = importlib.import_module("rig.client.connect")
+            module = importlib.import_module("rig.transport.choice")
             dial = module.dial
 
             async def third_fails(*arguments: object, **options: object) -> object:

@@ -1,5 +1,6 @@
 """The control API and the faults it switches on."""
 
+import json
 import time
 from typing import Any
 
@@ -129,6 +130,20 @@ def test_replies_can_be_late_doubled_and_garbled(run: Any, dial: Any, post: Any)
     run(main())
 
 
+def test_upgrades_alone_can_be_refused(run: Any, dial: Any, post: Any) -> None:
+    """As by something on the way that lets only plain HTTP through."""
+
+    async def main() -> None:
+        async with MockServer() as server:
+            await post(f"{server.control_url}/settings", {"refuse_websockets": 426})
+            assert (await dial(server.port)).status == 426
+            client = await dial(server.port, None)
+            await client.request("/socket/longpoll?vsn=2.0.0", [("Host", "localhost")])
+            assert (client.status, json.loads(client.body)["status"]) == (200, 410)
+
+    run(main())
+
+
 def test_connections_can_be_refused(run: Any, dial: Any, post: Any) -> None:
     """With whatever status a proxy or an overloaded server might give."""
 
@@ -168,6 +183,7 @@ def test_wrong_request_is_answered_with_the_reason(route: str, body: Any, run: A
                 "duplicate_replies": False,
                 "garble_replies": False,
                 "refuse_connections": None,
+                "refuse_websockets": None,
             }
 
     run(main())

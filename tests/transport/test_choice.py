@@ -22,8 +22,8 @@ from rig.errors import (
     TokenUnavailable,
 )
 from rig.transport import Endpoint, TransportChoice, WebSocketTransport
-from rig.transport.longpoll import LongPollTransport
 from rig.transport.choice import may_pass_by_longpoll
+from rig.transport.longpoll import LongPollTransport
 from tests.transport.raw_server import Owner, RawServer, close, run
 
 URL = "ws://localhost/socket"

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from rig.errors import LocalProtocolError
 from rig.transport import BinaryFrame, Closed
-from rig.transport.longpoll import dial_longpoll
-from rig.transport.longpoll import next_post
+from rig.transport.longpoll import dial_longpoll, next_post
 from tests.transport.longpoll_server import PollServer, breaks, breaks_off, hangs, leads_away, says
 from tests.transport.raw_server import Owner, eventually, run
 
