@@ -32,8 +32,8 @@ class RingFds(msgspec.Struct, frozen=True):
         return (self.memory, *self.bell)
 
 
-class WorkerFds(msgspec.Struct, frozen=True):
-    """The three rings between the io process and one worker."""
+class RingsFds(msgspec.Struct, frozen=True):
+    """The three rings between one io process and one worker."""
 
     events: RingFds
     replies: RingFds
@@ -56,22 +56,38 @@ class RouteSpec(msgspec.Struct, frozen=True):
 
 
 class IoSpec(msgspec.Struct, frozen=True, tag="io"):
-    """All that the io process needs. `joins` are topics with their join payloads."""
+    """
+    All that an io process needs.
+
+    Attributes:
+        name: For the log: "io", "io-0".
+        joins: Its own topics, with their join payloads.
+        rings: For each worker, those between the two.
+        counters: The descriptor of its page.
+    """
 
     settings: Settings
+    name: str
     url: str
     joins: dict[str, Any]
     routes: list[RouteSpec]
-    workers: list[WorkerFds]
+    rings: list[RingsFds]
     counters: int
 
 
 class WorkerSpec(msgspec.Struct, frozen=True, tag="worker"):
-    """All that a worker needs. `index` counts from 0; `counters` is the descriptor of its page."""
+    """
+    All that a worker needs.
+
+    Attributes:
+        index: Its number, from 0.
+        rings: For each io process, those between the two, in the order in which topics are spread over them.
+        counters: The descriptor of its page.
+    """
 
     settings: Settings
     index: int
-    rings: WorkerFds
+    rings: list[RingsFds]
     counters: int
 
 
@@ -82,11 +98,11 @@ class DescribeSpec(msgspec.Struct, frozen=True, tag="describe"):
 
 
 class Drain(msgspec.Struct, frozen=True, tag="drain"):
-    """To the io process: hand on what was received, then nothing more. To a worker: finish what is in the ring, then end."""
+    """To an io process: hand on what was received, then nothing more. To a worker: finish what is in the rings, then end."""
 
 
 class Stop(msgspec.Struct, frozen=True, tag="stop"):
-    """To the io process: leave and close the socket, then end."""
+    """To an io process: leave and close the socket, then end."""
 
 
 # What a child says.
@@ -110,7 +126,7 @@ class Described(msgspec.Struct, frozen=True, tag="described"):
 
 
 class State(msgspec.Struct, frozen=True, tag="state"):
-    """Where the connection stands: `connecting`, `connected`, `waiting`, `draining`, with the reason and the joined topics."""
+    """Where a connection stands: `connecting`, `connected`, `waiting`, `draining`, with the reason and the joined topics."""
 
     state: str
     reason: str
@@ -118,7 +134,7 @@ class State(msgspec.Struct, frozen=True, tag="state"):
 
 
 class Drained(msgspec.Struct, frozen=True, tag="drained"):
-    """The io process hands on no more events; what it had is in the rings."""
+    """This io process hands on no more events; what it had is in the rings."""
 
 
 class DeadLetter(msgspec.Struct, frozen=True, tag="dead_letter"):

@@ -27,15 +27,15 @@ from rig.control import (
     RouteSpec,
     State,
     Stop,
-    WorkerFds,
+    RingsFds,
     WorkerSpec,
 )
 
-FDS = WorkerFds(RingFds(3, (4,)), RingFds(5, (6, 7)), RingFds(8, (9,)))
+FDS = RingsFds(RingFds(3, (4,)), RingFds(5, (6, 7)), RingFds(8, (9,)))
 SETTINGS = Settings(target="app:app", param={"token": "x"}, header=(("a", "b"),))
 TO_CHILD = [
-    IoSpec(SETTINGS, "ws://x/socket", {"a:*": {"since": 1}}, [RouteSpec("a:*", "tick", None)], [FDS], 10),
-    WorkerSpec(SETTINGS, 1, FDS, 11),
+    IoSpec(SETTINGS, "io-1", "ws://x/socket", {"a:*": {"since": 1}}, [RouteSpec("a:*", "tick", None)], [FDS], 10),
+    WorkerSpec(SETTINGS, 1, [FDS, FDS], 11),
     DescribeSpec(SETTINGS),
     Drain(),
     Stop(),

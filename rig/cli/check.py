@@ -76,7 +76,7 @@ def _limits(loaded: Loaded) -> dict[str, int]:
     return {
         "cores": usable_cores(),
         "workers": workers,
-        "ring_bytes": 3 * workers * loaded.settings.ring_bytes,
+        "ring_bytes": 3 * workers * loaded.settings.io_processes * loaded.settings.ring_bytes,
         "open_files": open_files,
     }
 

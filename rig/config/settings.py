@@ -85,12 +85,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     workers: Annotated[
         WorkerCount,
         About(
-            "worker processes; auto is one less than there are cores, at least 1",
+            "worker processes; auto is one for each core that the io processes leave, at least 1",
             short="-w",
             variables=("WEB_CONCURRENCY",),
             metavar="N|auto",
         ),
     ] = "auto"
+    io_processes: Annotated[
+        int,
+        Meta(ge=1, le=64),
+        About("processes that talk to the server; topics are spread over them, each has a connection of its own"),
+    ] = 1
     concurrency: Annotated[int, Meta(ge=1, le=1024), About("lanes in a worker: events that it handles at the same time")] = 16
     overflow: Annotated[Literal["block"], About("what happens to events when a worker cannot keep up")] = "block"
     app_dir: Annotated[str, About("where the application is looked for", holds="directory")] = "."
@@ -101,7 +106,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ring_bytes: Annotated[
         int,
         Meta(ge=64 * _KIB, le=_GIB),
-        About("size of each of the three rings between the io process and a worker; a power of two", unit="bytes"),
+        About("size of each of the three rings between an io process and a worker; a power of two", unit="bytes"),
     ] = 4 * _MIB
     status_interval: Annotated[SecondsOrZero, About("time between two status lines; 0 prints none", unit="s")] = 5.0
     mock_rate: Annotated[
@@ -218,7 +223,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def resolve_workers(self, cores: int | None = None) -> int:
         """
-        Say how many worker processes "auto" means: one core is left to the io process.
+        Say how many worker processes "auto" means: each io process has a core to itself.
 
         Args:
             cores: Cores that may be used; None asks the system.
@@ -226,7 +231,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             Nothing.
         """
-        return max(1, (cores or usable_cores()) - 1) if self.workers == "auto" else self.workers
+        return max(1, (cores or usable_cores()) - self.io_processes) if self.workers == "auto" else self.workers
 
 
 def usable_cores() -> int:

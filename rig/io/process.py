@@ -1,5 +1,5 @@
 """
-The io process: one socket, kept alive through anything, and the rings of all workers.
+An io process: one socket, kept alive through anything, and its rings to all workers.
 
 It never imports the user's application. It ignores SIGINT and SIGTERM: the supervisor tells it to drain and to stop, and
 the end of the control stream is the supervisor's death.
@@ -36,7 +36,7 @@ async def serve(sock: socket.socket) -> None:
     spec = await control.receive()
     if isinstance(spec, IoSpec):
         settings = spec.settings
-        rig_log.configure(settings.log_level, settings.log_format, process="io")
+        rig_log.configure(settings.log_level, settings.log_format, process=spec.name)
         try:
             await IoProcess(spec, control).run()
         except RigError as exc:
@@ -46,7 +46,7 @@ async def serve(sock: socket.socket) -> None:
 
 
 class IoProcess:
-    """Everything that the io process holds."""
+    """Everything that an io process holds."""
 
     def __init__(self, spec: IoSpec, control: Control) -> None:
         """
@@ -71,7 +71,7 @@ class IoProcess:
         dial_endpoint = partial(dial, endpoint, connect_timeout=settings.connect_timeout, max_frame_bytes=settings.max_frame_bytes)
         connection = self._connection = Connection(phoenix, dial_endpoint, self._on_events)
         self._reporter = Reporter(endpoint.display, len(spec.joins), page=page, say=control.send)
-        outlets = [Outlet(*_attach(worker.events)) for worker in spec.workers]
+        outlets = [Outlet(*_attach(rings.events)) for rings in spec.rings]
         self._dispatch = Dispatch(
             Router(spec.routes, len(outlets)),
             outlets,
@@ -81,13 +81,13 @@ class IoProcess:
         )
         self._relays = [
             Relay(
-                _attach(worker.pushes),
-                _attach(worker.replies),
+                _attach(rings.pushes),
+                _attach(rings.replies),
                 page=page,
                 send=connection.push,
                 unsent_bytes=lambda: connection.write_buffer_bytes,
             )
-            for worker in spec.workers
+            for rings in spec.rings
         ]
 
     async def run(self) -> None:

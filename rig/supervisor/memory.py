@@ -4,10 +4,11 @@ The shared memory of one run: rings, doorbells and counter pages, made by the su
 All of it is anonymous: it is gone with the last process that has it, however that ends.
 """
 
+import resource
 from dataclasses import dataclass
 
 from rig.config import Settings
-from rig.control import RingFds, WorkerFds
+from rig.control import RingFds, RingsFds
 from rig.counters import IO_COUNTERS, WORKER_COUNTERS, WORKER_HISTOGRAMS, Page
 from rig.ring import Doorbell, RingMemory
 
@@ -31,18 +32,47 @@ class Ring:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerMemory:
-    """The three rings and the counters of one worker."""
+class Rings:
+    """The three rings between one io process and one worker."""
 
     events: Ring
     replies: Ring
     pushes: Ring
+
+    @property
+    def fds(self) -> RingsFds:
+        """The descriptors, as a child is told them."""
+        return RingsFds(self.events.fds, self.replies.fds, self.pushes.fds)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerMemory:
+    """
+    What belongs to one worker.
+
+    Attributes:
+        rings: One entry per io process.
+        page: The worker's counters.
+    """
+
+    rings: tuple[Rings, ...]
     page: Page
 
     @property
-    def fds(self) -> WorkerFds:
+    def fds(self) -> list[RingsFds]:
         """The descriptors of the rings, as a child is told them."""
-        return WorkerFds(self.events.fds, self.replies.fds, self.pushes.fds)
+        return [rings.fds for rings in self.rings]
+
+    @property
+    def fill(self) -> float:
+        """How full the fullest events ring is, 0 to 1."""
+        return max(rings.events.fill for rings in self.rings)
+
+
+_DESCRIPTORS_A_RING = 3
+"""Its memory, and a doorbell of two where that is a pipe."""
+_DESCRIPTORS_BESIDE = 256
+"""For everything else that the supervisor holds, its children's control lines for one."""
 
 
 class SharedMemory:
@@ -51,30 +81,52 @@ class SharedMemory:
 
     Attributes:
         workers: One entry per worker.
-        io_page: The counters of the io process.
+        io_pages: The counters of each io process.
     """
 
     def __init__(self, settings: Settings, workers: int) -> None:
-        """Make the rings, all of the size that the settings say; pages that are never written take no memory."""
+        """
+        Make the rings, all of the size that the settings say; pages that are never written take no memory.
+
+        Raises:
+            OSError: If the system has no descriptor or no memory left.
+        """
+        _allow_descriptors(workers * (3 * _DESCRIPTORS_A_RING * settings.io_processes + 2) + _DESCRIPTORS_BESIDE)
         self.workers = [
             WorkerMemory(
-                _ring(settings.ring_bytes, settings.concurrency),
-                _ring(settings.ring_bytes),
-                _ring(settings.ring_bytes),
+                tuple(_rings(settings) for _ in range(settings.io_processes)),
                 Page.create(WORKER_COUNTERS, WORKER_HISTOGRAMS),
             )
             for _ in range(workers)
         ]
-        self.io_page = Page.create(IO_COUNTERS)
+        self.io_pages = [Page.create(IO_COUNTERS) for _ in range(settings.io_processes)]
 
     def close(self) -> None:
         """Free it, once no child needs it."""
         for worker in self.workers:
-            for ring in (worker.events, worker.replies, worker.pushes):
-                ring.bell.close()
-                ring.memory.close()
+            for rings in worker.rings:
+                for ring in (rings.events, rings.replies, rings.pushes):
+                    ring.bell.close()
+                    ring.memory.close()
             worker.page.close()
-        self.io_page.close()
+        for page in self.io_pages:
+            page.close()
+
+
+def _allow_descriptors(count: int) -> None:
+    """
+    Raise our own limit of open files to this, as far as we may: many workers on many io processes need more than the usual 1024.
+
+    Children inherit it, but get low numbers for what they open: the limit is there for programs that use `select`.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count if hard == resource.RLIM_INFINITY else min(count, hard), hard))
+
+
+def _rings(settings: Settings) -> Rings:
+    size = settings.ring_bytes
+    return Rings(_ring(size, settings.concurrency), _ring(size), _ring(size))
 
 
 def _ring(capacity: int, lanes: int = 0) -> Ring:

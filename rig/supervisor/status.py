@@ -1,14 +1,17 @@
 """
-What the supervisor can say of a run: totals, rates and quantiles, read from the shared counters.
+What the supervisor can say of a run: totals, rates and quantiles, read from the shared counters, and where it stands.
 """
 
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from rig.control import State
 from rig.counters import WORKER_COUNTERS, Page, merge, quantile
 from rig.supervisor.memory import SharedMemory
 
 _OF_IO = ("batches", "received", "routed", "unrouted", "late", "dropped", "malformed", "oversize", "reconnects")
+_WORST_FIRST = ("draining", "waiting", "connecting", "connected")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,33 +67,46 @@ class Status:
 
     def __init__(self, memory: SharedMemory) -> None:
         self._memory = memory
+        self._pages = [worker.page for worker in memory.workers]
         self._then = time.monotonic()
         self._handled = 0
         self._latency = self._histogram("latency")
 
     def totals(self) -> Totals:
         """Return the counts since the start."""
-        io = self._memory.io_page
-        return Totals(**{name: io.get(name) for name in _OF_IO}, **{name: self._sum(name) for name in WORKER_COUNTERS})
+        of_io = {name: _sum(self._memory.io_pages, name) for name in _OF_IO}
+        return Totals(**of_io, **{name: _sum(self._pages, name) for name in WORKER_COUNTERS})
 
     def interval(self) -> Interval:
         """Return what happened since the last call."""
-        now, handled, latency = time.monotonic(), self._sum("handled"), self._histogram("latency")
+        now, handled, latency = time.monotonic(), _sum(self._pages, "handled"), self._histogram("latency")
         recent = [new - old for new, old in zip(latency, self._latency, strict=True)]
         rate = (handled - self._handled) / max(now - self._then, 1e-9)
         self._then, self._handled, self._latency = now, handled, latency
-        fill = max(worker.events.fill for worker in self._memory.workers)
+        fill = max(worker.fill for worker in self._memory.workers)
         return Interval(rate, quantile(recent, 0.5), quantile(recent, 0.99), fill)
 
     def latency(self, fraction: float) -> float | None:
         """Return a quantile of received → handler start since the start, in seconds."""
         return quantile(self._histogram("latency"), fraction)
 
-    def _pages(self) -> list[Page]:
-        return [worker.page for worker in self._memory.workers]
-
-    def _sum(self, name: str) -> int:
-        return sum(page.get(name) for page in self._pages())
-
     def _histogram(self, name: str) -> list[int]:
-        return merge(page.buckets(name) for page in self._pages())
+        return merge(page.buckets(name) for page in self._pages)
+
+
+def overall(states: Mapping[str, State]) -> State:
+    """
+    Return where a run stands: `connected` only if all its io processes are, else as the worst of them, with its reason.
+
+    Args:
+        states: By the names of the io processes, at least one. Where there are several the reason says whose it is.
+    """
+    worst = min(states, key=lambda name: _WORST_FIRST.index(states[name].state))
+    state, reason = states[worst].state, states[worst].reason
+    if reason and len(states) > 1:
+        reason = f"{worst}: {reason}"
+    return State(state, reason, sum(one.joined for one in states.values()))
+
+
+def _sum(pages: Iterable[Page], name: str) -> int:
+    return sum(page.get(name) for page in pages)

@@ -7,26 +7,28 @@ It runs no user code and speaks no protocol.
 import asyncio
 import signal
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
 import structlog
 
 from rig.config import Settings
-from rig.control import DeadLetter, Drain, Drained, Failed, FromChild, IoSpec, RouteSpec, State, Stop, WorkerSpec
+from rig.control import DeadLetter, Drain, Drained, Failed, FromChild, IoSpec, RingsFds, RouteSpec, State, Stop, WorkerSpec
 from rig.errors import AppError, RigError
+from rig.routing import rendezvous
 from rig.supervisor.child import Child
 from rig.supervisor.description import describe
 from rig.supervisor.memory import SharedMemory
 from rig.supervisor.mock import BundledMock
-from rig.supervisor.status import Status
+from rig.supervisor.status import Status, overall
 from rig.worker.describe import Description
 
 DEAD_LETTERS_KEPT = 1000
 _LEAVING = 5.0
-"""Seconds that the io process has to leave its topics and close."""
+"""Seconds that the io processes have to leave their topics and close."""
 _FORCED = 130
+_STARTING = State("connecting", "starting", 0)
 
 T = TypeVar("T")
 
@@ -39,18 +41,23 @@ class Supervisor:
 
     Attributes:
         dead_letters: The latest events that were given up.
-        state: Where the connection stands.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.dead_letters: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS_KEPT)
-        self.state = State("connecting", "starting", 0)
         self._workers: list[Child] = []
-        self._io: Child | None = None
+        self._ios: list[Child] = []
+        self._states: dict[str, State] = {}
+        self._undrained: set[str] = set()
         self._stopping = asyncio.Event()
         self._drained = asyncio.Event()
         self._forced = False
+
+    @property
+    def state(self) -> State:
+        """Where the connections stand."""
+        return overall(self._states) if self._states else _STARTING
 
     async def run(self) -> int:
         """
@@ -94,8 +101,7 @@ class Supervisor:
     async def _run(self, description: Description, url: str, memory: SharedMemory) -> int:
         status = Status(memory)
         self._make_children(description, url, memory)
-        assert self._io is not None
-        children = [*self._workers, self._io]
+        children = [*self._workers, *self._ios]
         log.info("starting", app=description.name, workers=len(self._workers), handlers=len(description.routes))
         keepers = {child: asyncio.create_task(child.keep(), name=child.name) for child in children}
         ticker = asyncio.create_task(self._tick(status))
@@ -120,20 +126,30 @@ class Supervisor:
         settings = self._settings
         for index, worker in enumerate(memory.workers):
             spec = WorkerSpec(settings, index, worker.fds, worker.page.fd)
-            fds = (*worker.fds.all(), worker.page.fd)
-            self._workers.append(Child(f"worker-{index}", "rig.worker", spec, fds, self._heard))
+            self._workers.append(Child(f"worker-{index}", "rig.worker", spec, (*_flat(worker.fds), worker.page.fd), self._heard))
+        self._make_io(description, url, memory)
+
+    def _make_io(self, description: Description, url: str, memory: SharedMemory) -> None:
+        settings = self._settings
         routes = [RouteSpec(route.topic, route.event, route.key) for route in description.routes]
-        io_spec = IoSpec(settings, url, description.joins, routes, [worker.fds for worker in memory.workers], memory.io_page.fd)
-        fds = tuple(fd for worker in memory.workers for fd in worker.fds.all())
-        self._io = Child("io", "rig.io", io_spec, (*fds, memory.io_page.fd), self._heard)
+        joins = _spread(description.joins, settings.io_processes)
+        for index, page in enumerate(memory.io_pages):
+            name = "io" if settings.io_processes == 1 else f"io-{index}"
+            rings = [worker.fds[index] for worker in memory.workers]
+            io_spec = IoSpec(settings, name, url, joins[index], routes, rings, page.fd)
+            self._ios.append(Child(name, "rig.io", io_spec, (*_flat(rings), page.fd), self._heard))
+            if settings.io_processes > 1 and not joins[index]:
+                log.warning("no topic falls to this io process: fewer --io-processes would do", name=name)
+        self._states = {child.name: _STARTING for child in self._ios}
+        self._undrained = set(self._states)
 
     async def _drain(self, keepers: dict[Child, "asyncio.Task[None]"]) -> bool:
         """Stop taking events, finish those in the rings, leave; return False if that was cut short."""
-        assert self._io is not None
         log.info("draining: handlers finish what was received; a second signal ends it now")
         try:
             async with asyncio.timeout(self._settings.graceful_timeout):
-                self._io.tell(Drain())
+                for io in self._ios:
+                    io.tell(Drain())
                 await self._drained.wait()
                 for worker in self._workers:
                     worker.tell(Drain())
@@ -141,16 +157,19 @@ class Supervisor:
         except TimeoutError:
             log.error("not everything was finished within --graceful-timeout", seconds=self._settings.graceful_timeout)
             return False
-        self._io.tell(Stop())
-        await asyncio.wait([keepers[self._io]], timeout=_LEAVING)
+        for io in self._ios:
+            io.tell(Stop())
+        await asyncio.wait([keepers[io] for io in self._ios], timeout=_LEAVING)
         return not self._forced
 
     def _heard(self, child: Child, message: FromChild) -> None:
         match message:
             case State():
-                self.state = message
+                self._states[child.name] = message
             case Drained():
-                self._drained.set()
+                self._undrained.discard(child.name)
+                if not self._undrained:
+                    self._drained.set()
             case DeadLetter():
                 self.dead_letters.append(message)
             case Failed(reason=reason):
@@ -166,7 +185,7 @@ class Supervisor:
         log.warning("second signal: ending now")
         self._forced = True
         self._drained.set()
-        for child in [*self._workers, *([self._io] if self._io else [])]:
+        for child in [*self._workers, *self._ios]:
             child.kill()
 
     async def _tick(self, status: Status) -> None:
@@ -174,12 +193,12 @@ class Supervisor:
             return
         while True:
             await asyncio.sleep(self._settings.status_interval)
-            recent, totals = status.interval(), status.totals()
+            recent, totals, state = status.interval(), status.totals(), self.state
             log.info(
                 "status",
-                state=self.state.state,
-                **({"reason": self.state.reason} if self.state.reason else {}),
-                topics=self.state.joined,
+                state=state.state,
+                **({"reason": state.reason} if state.reason else {}),
+                topics=state.joined,
                 rate=round(recent.rate),
                 p50_ms=_millis(recent.p50),
                 p99_ms=_millis(recent.p99),
@@ -199,7 +218,21 @@ def _make_memory(settings: Settings) -> SharedMemory:
     try:
         return SharedMemory(settings, settings.resolve_workers())
     except OSError as exc:
-        raise AppError(f"there is no room for the shared memory ({exc}): take fewer --workers, or smaller --ring-bytes") from exc
+        raise AppError(
+            f"there is no room for the shared memory ({exc}): take fewer --workers or --io-processes, or smaller --ring-bytes"
+        ) from exc
+
+
+def _spread(joins: Mapping[str, Any], io_processes: int) -> list[dict[str, Any]]:
+    """Return for each io process its own topics, in the order in which they were declared."""
+    spread: list[dict[str, Any]] = [{} for _ in range(io_processes)]
+    for topic, payload in joins.items():
+        spread[rendezvous(topic, io_processes)][topic] = payload
+    return spread
+
+
+def _flat(rings: Iterable[RingsFds]) -> list[int]:
+    return [fd for one in rings for fd in one.all()]
 
 
 def _millis(seconds: float | None) -> float | None:

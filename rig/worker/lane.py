@@ -33,12 +33,20 @@ GiveUp = Callable[[Call, Any, str], None]
 
 
 class OpenRecord:
-    """A record in work: how many of its lists are not finished, and the words of its progress."""
+    """
+    A record in work.
 
-    __slots__ = ("record", "unfinished", "words")
+    Attributes:
+        record: As it was polled.
+        words: Of its progress, one per lane.
+        finished: Called when the last of its lists is finished.
+        unfinished: How many are not.
+    """
 
-    def __init__(self, record: Record, words: memoryview) -> None:
-        self.record, self.words, self.unfinished = record, words, 0
+    __slots__ = ("finished", "record", "unfinished", "words")
+
+    def __init__(self, record: Record, words: memoryview, finished: Callable[[], None]) -> None:
+        self.record, self.words, self.finished, self.unfinished = record, words, finished, 0
 
 
 class Lane:
@@ -53,7 +61,6 @@ class Lane:
         retries: int,
         backoff: float,
         give_up: GiveUp,
-        finished: Callable[[], None],
     ) -> None:
         """
         Make a lane; `run` is its task.
@@ -65,11 +72,10 @@ class Lane:
             retries: For handlers that do not say.
             backoff: Seconds, likewise.
             give_up: Called with an event that will not be tried again.
-            finished: Called when the last list of a record is finished.
         """
         self._index, self._context, self._page = index, context, page
         self._retries, self._backoff = retries, backoff
-        self._give_up, self._finished = give_up, finished
+        self._give_up = give_up
         self._lists: deque[tuple[OpenRecord, list[Item]]] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._stopped = False
@@ -125,7 +131,7 @@ class Lane:
         words[index] = 2 * total
         work.unfinished -= 1
         if not work.unfinished:
-            self._finished()
+            work.finished()
 
     def _reject(self, call: Call, raw: Any, exc: Exception) -> None:
         self._page.add("invalid")

@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 
 class WorkerLoop:
-    """Keeps the lanes busy. All on the loop's thread."""
+    """Keeps the lanes busy with the events of one ring. All on the loop's thread."""
 
     def __init__(
         self, memory: RingMemory, bell: Doorbell, bindings: Bindings, lanes: list[Lane], *, page: Page, give_up: GiveUp
@@ -92,7 +92,7 @@ class WorkerLoop:
             self._idle.set()
 
     def _start(self, record: Record) -> None:
-        work = OpenRecord(record, self._progress.open(record.position))
+        work = OpenRecord(record, self._progress.open(record.position), self.record_finished)
         self._open.append(work)
         self._open_events += record.count
         try:

@@ -8,6 +8,7 @@ a worker ends, so that nothing in a ring is left behind. It dies with the superv
 import asyncio
 import gc
 import socket
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import Any
@@ -16,7 +17,7 @@ import msgspec
 import structlog
 
 from rig import log as rig_log
-from rig.app import App
+from rig.app import App, Context
 from rig.control import Control, DeadLetter, Described, DescribeSpec, Drain, Failed, Ready, RingFds, WorkerSpec
 from rig.counters import WORKER_COUNTERS, WORKER_HISTOGRAMS, Page
 from rig.errors import AppError, RigError
@@ -26,6 +27,7 @@ from rig.worker.context import WorkerContext
 from rig.worker.describe import describe, load_app
 from rig.worker.lane import Lane
 from rig.worker.loop import WorkerLoop
+from rig.worker.spread import SpreadContext
 
 _REPORT_INTERVAL = 5.0
 _DEAD_LETTERS_BACKLOG = 4 * 1024 * 1024
@@ -61,7 +63,6 @@ class Worker:
         rig_log.configure(settings.log_level, settings.log_format, process=f"worker-{spec.index}")
         self._throttle = rig_log.Throttle(_REPORT_INTERVAL)
         self._page = Page(spec.counters, WORKER_COUNTERS, WORKER_HISTOGRAMS)
-        self._loop: WorkerLoop | None = None
 
     async def run(self) -> None:
         """
@@ -77,11 +78,13 @@ class Worker:
             # A thread whose handler has timed out may run on: nobody waits for it.
             stack.callback(executor.shutdown, wait=False, cancel_futures=True)
             await _enter(stack, app, settings.target)
-            context = WorkerContext(_attach(rings.pushes), _attach(rings.replies), page=self._page, timeout=settings.push_timeout)
-            lanes = self._make_lanes(context)
-            loop = self._loop = WorkerLoop(
-                *_attach(rings.events), self._bindings(app, executor), lanes, page=self._page, give_up=self._give_up
-            )
+            contexts = [
+                WorkerContext(_attach(one.pushes), _attach(one.replies), page=self._page, timeout=settings.push_timeout)
+                for one in rings
+            ]
+            lanes = self._make_lanes(contexts[0] if len(contexts) == 1 else SpreadContext(contexts))
+            bindings = Bindings(app.routes, settings.concurrency, executor)
+            loops = [WorkerLoop(*_attach(one.events), bindings, lanes, page=self._page, give_up=self._give_up) for one in rings]
             tasks = [asyncio.create_task(lane.run(), name=f"lane-{index}") for index, lane in enumerate(lanes)]
 
             def lane_ended(task: "asyncio.Task[None]") -> None:
@@ -92,27 +95,33 @@ class Worker:
             for task in tasks:
                 task.add_done_callback(lane_ended)
             _settle_garbage_collector()
-            context.start()
-            loop.start()
+            for context in contexts:
+                context.start()
+            for loop in loops:
+                loop.start()
             self._control.send(Ready())
-            await self._obey(loop, context)
-            loop.stop()
-            context.stop()
+            await self._obey(loops, contexts)
+            for loop in loops:
+                loop.stop()
+            for context in contexts:
+                context.stop()
             for lane, task in zip(lanes, tasks, strict=True):
                 lane.stop()
                 task.remove_done_callback(lane_ended)
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _obey(self, loop: WorkerLoop, context: WorkerContext) -> None:
+    async def _obey(self, loops: Sequence[WorkerLoop], contexts: Sequence[WorkerContext]) -> None:
         """Return when there is nothing more to do: after a drain, or when the supervisor is gone."""
         async for message in self._control.messages():
             if isinstance(message, Drain):
-                await loop.wait_idle()
-                await context.wait_flushed()
+                for loop in loops:  # one after the other: no io process hands on anything more
+                    await loop.wait_idle()
+                for context in contexts:
+                    await context.wait_flushed()
                 return
 
-    def _make_lanes(self, context: WorkerContext) -> list[Lane]:
+    def _make_lanes(self, context: Context) -> list[Lane]:
         settings = self._settings
         return [
             Lane(
@@ -122,17 +131,9 @@ class Worker:
                 retries=settings.retries,
                 backoff=settings.retry_backoff,
                 give_up=self._give_up,
-                finished=self._record_finished,
             )
             for index in range(settings.concurrency)
         ]
-
-    def _bindings(self, app: App, executor: ThreadPoolExecutor) -> Bindings:
-        return Bindings(app.routes, self._settings.concurrency, executor)
-
-    def _record_finished(self) -> None:
-        if self._loop is not None:
-            self._loop.record_finished()
 
     def _give_up(self, call: Call, raw: Any, reason: str) -> None:
         """Make an event a dead letter: the supervisor keeps it, unless too many come, and the log says so once a while."""

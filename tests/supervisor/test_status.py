@@ -3,10 +3,11 @@
 import msgspec
 import pytest
 
+from rig.control import State
 from rig.ring import Producer
 from rig.supervisor import status as status_module
 from rig.supervisor.memory import SharedMemory
-from rig.supervisor.status import Status
+from rig.supervisor.status import Status, overall
 
 
 class Clock:
@@ -27,10 +28,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_totals_are_those_of_all_processes(memory: SharedMemory, clock: Clock) -> None:
-    """The io process's counters as they are, the workers' added up."""
-    memory.io_page.set("received", 12)
-    memory.io_page.set("routed", 10)
-    memory.io_page.set("reconnects", 2)
+    """Those of the io processes and those of the workers are added up."""
+    first, second = memory.io_pages
+    first.set("received", 12)
+    first.set("routed", 10)
+    second.set("routed", 5)
+    second.set("reconnects", 2)
     for worker, handled in zip(memory.workers, (3, 4), strict=True):
         worker.page.set("handled", handled)
         worker.page.set("failed", 1)
@@ -38,13 +41,13 @@ def test_totals_are_those_of_all_processes(memory: SharedMemory, clock: Clock) -
 
     totals = Status(memory).totals()
 
-    assert (totals.received, totals.routed, totals.reconnects) == (12, 10, 2)
+    assert (totals.received, totals.routed, totals.reconnects) == (12, 15, 2)
     assert (totals.handled, totals.failed, totals.quarantined) == (7, 2, 2)
-    assert totals.unfinished == 3
+    assert totals.unfinished == 8
 
 
 def test_nothing_is_unfinished_before_something_is_routed(memory: SharedMemory) -> None:
-    """A worker may count an event before the io process's count of it is seen: that is not less than nothing."""
+    """A worker may count an event before an io process's count of it is seen: that is not less than nothing."""
     memory.workers[0].page.set("handled", 5)
 
     assert Status(memory).totals().unfinished == 0
@@ -64,7 +67,7 @@ def test_interval_counts_from_the_last_look(memory: SharedMemory, clock: Clock) 
     second.page.add("handled", 20)
     first.page.observe("latency", 100_000, 30)
     second.page.observe("latency", 10_000_000, 20)
-    producer = Producer(second.events.memory)
+    producer = Producer(second.rings[1].events.memory)
     for _ in range(8):
         producer.put(b"x" * (32 * 1024 - 64), kind=1)
     clock.now += 2
@@ -97,3 +100,30 @@ def test_two_looks_at_once_are_no_division_by_zero(memory: SharedMemory, clock: 
     status = Status(memory)
 
     assert status.interval().rate == 0
+
+
+# Where a run stands.
+
+UP, DOWN, DIALLING = State("connected", "", 3), State("waiting", "connection refused", 0), State("connecting", "starting", 0)
+LEAVING = State("draining", "asked to stop", 3)
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        ([UP, UP], State("connected", "", 6)),
+        ([UP, DOWN], State("waiting", "io-1: connection refused", 3)),
+        ([DIALLING, UP], State("connecting", "io-0: starting", 3)),
+        ([DIALLING, DOWN, UP], State("waiting", "io-1: connection refused", 3)),
+        ([UP, LEAVING, DOWN], State("draining", "io-1: asked to stop", 6)),
+    ],
+)
+def test_a_run_is_connected_only_if_all_its_io_processes_are(states: list[State], expected: State) -> None:
+    """Else it stands as the worst of them, and the reason says whose it is; the joined topics are added up."""
+    assert overall({f"io-{index}": state for index, state in enumerate(states)}) == expected
+
+
+@pytest.mark.parametrize("state", [UP, DOWN, DIALLING, LEAVING])
+def test_of_one_io_process_the_state_is_told_as_it_is(state: State) -> None:
+    """There is nobody to confuse it with."""
+    assert overall({"io": state}) == state

@@ -44,32 +44,47 @@ class FakeContext:
         return self.answer
 
 
-class Bench:
-    """
-    An events ring with its doorbell and counters, and the io process's end of it.
-
-    Attributes:
-        dead: The events that were given up, by any worker.
-        executor: For plain functions.
-    """
+class EventsRing:
+    """An events ring with its doorbell, and an io process's end of it."""
 
     def __init__(self) -> None:
         self.memory = RingMemory.create(256 * 1024, lanes=LANES)
         self.bell = Doorbell.create()
-        self.page = Page.create(WORKER_COUNTERS, WORKER_HISTOGRAMS)
         self.producer = Producer(self.memory)
+
+    def close(self) -> None:
+        self.memory.close()
+        self.bell.close()
+
+
+class Bench:
+    """
+    A worker's events rings, and its counters.
+
+    Attributes:
+        rings: One for each io process.
+        memory: Of the first of them.
+        producer: Likewise.
+        dead: The events that were given up, by any worker.
+        executor: For plain functions.
+    """
+
+    def __init__(self, rings: int = 1) -> None:
+        self.rings = [EventsRing() for _ in range(rings)]
+        self.memory, self.producer = self.rings[0].memory, self.rings[0].producer
+        self.page = Page.create(WORKER_COUNTERS, WORKER_HISTOGRAMS)
         self.context = FakeContext()
         self.executor = ThreadPoolExecutor(LANES)
         self.dead: list[GivenUp] = []
 
     def close(self) -> None:
         self.executor.shutdown(cancel_futures=True)
-        self.memory.close()
-        self.bell.close()
+        for ring in self.rings:
+            ring.close()
         self.page.close()
 
-    def publish(self, *events: tuple[str, str, Any], ring: bool = True) -> None:
-        """Put (topic, event, payload) into the ring as one record; payloads of bytes make a binary one."""
+    def publish(self, *events: tuple[str, str, Any], ring: bool = True, to: int = 0) -> None:
+        """Put (topic, event, payload) into one of the rings as one record; payloads of bytes make a binary one."""
         pairs = list(dict.fromkeys((topic, event) for topic, event, _ in events))
         numbers = [pairs.index((topic, event)) for topic, event, _ in events]
         binary = any(isinstance(payload, bytes) for _, _, payload in events)
@@ -77,12 +92,12 @@ class Bench:
         names = encode_names([name for pair in pairs for name in pair])
         record = encode_events(names, numbers, payloads, binary=binary)
         kind = Kind.EVENTS_BINARY if binary else Kind.EVENTS
-        self.producer.put(record, kind=kind, count=len(events), time_ns=time.monotonic_ns())
+        self.rings[to].producer.put(record, kind=kind, count=len(events), time_ns=time.monotonic_ns())
         if ring:
-            self.bell.ring()
+            self.rings[to].bell.ring()
 
     def worker(self, app: App, *, retries: int = 0, backoff: float = 0.0) -> "Life":
-        """Start a worker on the ring."""
+        """Start a worker on the rings."""
         return Life(self, app, retries, backoff)
 
 
@@ -99,30 +114,31 @@ class Life:
                 retries=retries,
                 backoff=backoff,
                 give_up=self._give_up,
-                finished=self._finished,
             )
             for index in range(LANES)
         ]
         bindings = Bindings(app.routes, LANES, bench.executor)
-        self.loop = WorkerLoop(bench.memory, bench.bell, bindings, self.lanes, page=bench.page, give_up=self._give_up)
+        self.loops = [
+            WorkerLoop(ring.memory, ring.bell, bindings, self.lanes, page=bench.page, give_up=self._give_up) for ring in bench.rings
+        ]
         self.tasks = [asyncio.create_task(lane.run()) for lane in self.lanes]
-        self.loop.start()
+        for loop in self.loops:
+            loop.start()
 
     async def idle(self) -> None:
-        """Wait until everything in the ring is handled and committed."""
-        await self.loop.wait_idle()
-        assert self._bench.producer.used_bytes == 0
+        """Wait until everything in the rings is handled and committed."""
+        for loop in self.loops:
+            await loop.wait_idle()
+        assert not any(ring.producer.used_bytes for ring in self._bench.rings)
 
     async def die(self) -> None:
         """End as `kill -9` does: what is in hand stays in hand, and nothing more is stored."""
-        self.loop.stop()
+        for loop in self.loops:
+            loop.stop()
         for lane, task in zip(self.lanes, self.tasks, strict=True):
             lane.stop()
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
-
-    def _finished(self) -> None:
-        self.loop.record_finished()
 
     def _give_up(self, call: Call, raw: Any, reason: str) -> None:
         self._bench.dead.append(GivenUp(call.topic, call.event, call.route.name, bytes(raw), reason))
@@ -132,5 +148,13 @@ class Life:
 def bench() -> Iterator[Bench]:
     """Give an empty ring of events."""
     bench = Bench()
+    yield bench
+    bench.close()
+
+
+@pytest.fixture
+def two_rings() -> Iterator[Bench]:
+    """Give two empty rings of events to one worker."""
+    bench = Bench(2)
     yield bench
     bench.close()

@@ -1,0 +1,124 @@
+"""What the supervisor tells its children: which topics, which rings, which counters are whose."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from rig.config import Settings
+from rig.control import Drained, IoSpec, RingsFds, State
+from rig.errors import AppError
+from rig.routing import rendezvous
+from rig.supervisor import supervisor as supervisor_module
+from rig.supervisor.child import Child
+from rig.supervisor.memory import SharedMemory
+from rig.supervisor.supervisor import Supervisor
+from rig.worker.describe import Description
+
+TOPICS = [f"room:{number}" for number in range(40)]
+WORKERS = 3
+
+
+class Cast:
+    """A supervisor that has described its children and started none."""
+
+    def __init__(self, io_processes: int, topics: list[str]) -> None:
+        settings = Settings(ring_bytes=64 * 1024, concurrency=2, io_processes=io_processes)
+        self.memory = SharedMemory(settings, WORKERS)
+        self.supervisor = Supervisor(settings)
+        description = Description("app", [], {topic: {"since": topic} for topic in topics})
+        self.supervisor._make_children(description, "ws://server/socket", self.memory)
+        self.ios, self.workers = self.supervisor._ios, self.supervisor._workers
+        self.io_specs: list[IoSpec] = [child._spec for child in self.ios]  # type: ignore[misc]
+        self.worker_specs: list[Any] = [child._spec for child in self.workers]
+
+    def say(self, child: Child, message: Any) -> None:
+        """Let a child say something."""
+        self.supervisor._heard(child, message)
+
+
+@pytest.fixture
+def cast(request: pytest.FixtureRequest) -> Iterator[Cast]:
+    """Give the children of a run with three io processes, or as many as the test says."""
+    cast = Cast(getattr(request, "param", 3), TOPICS)
+    yield cast
+    cast.memory.close()
+
+
+def test_each_topic_is_joined_by_one_io_process(cast: Cast) -> None:
+    """By the one that rendezvous hashing names, with its payload; the order of declaration stays within each."""
+    assert [spec.name for spec in cast.io_specs] == ["io-0", "io-1", "io-2"]
+    for index, spec in enumerate(cast.io_specs):
+        assert list(spec.joins) == [topic for topic in TOPICS if rendezvous(topic, 3) == index]
+        assert all(payload == {"since": topic} for topic, payload in spec.joins.items())
+    assert sum(len(spec.joins) for spec in cast.io_specs) == len(TOPICS)
+
+
+@pytest.mark.parametrize("cast", [1], indirect=True)
+def test_a_single_io_process_has_no_number_and_every_topic(cast: Cast) -> None:
+    """Nothing is spread by default."""
+    [spec] = cast.io_specs
+
+    assert (spec.name, list(spec.joins)) == ("io", TOPICS)
+
+
+def test_io_process_and_worker_are_told_the_same_rings(cast: Cast) -> None:
+    """Ring by ring the two ends meet, and a child inherits what its specification names and nothing else."""
+    pages = [page.fd for page in cast.memory.io_pages]
+    for index, (child, spec) in enumerate(zip(cast.ios, cast.io_specs, strict=True)):
+        assert spec.rings == [worker.rings[index] for worker in cast.worker_specs]
+        assert sorted(child._fds) == sorted([*descriptors(spec.rings), spec.counters])
+        assert spec.counters == pages[index]
+    for child, worker in zip(cast.workers, cast.worker_specs, strict=True):
+        assert len(worker.rings) == 3
+        assert sorted(child._fds) == sorted([*descriptors(worker.rings), worker.counters])
+
+
+def descriptors(rings: list[RingsFds]) -> list[int]:
+    return [fd for one in rings for fd in one.all()]
+
+
+def test_more_io_processes_than_topics_are_warned_of() -> None:
+    """An io process without a topic only costs."""
+    with structlog.testing.capture_logs() as logs:
+        cast = Cast(4, ["room:1"])
+    cast.memory.close()
+
+    assert {entry["name"] for entry in logs} == {f"io-{n}" for n in range(4)} - {f"io-{rendezvous('room:1', 4)}"}
+    assert all("no topic falls to this io process" in entry["event"] for entry in logs)
+
+
+def test_the_state_is_that_of_all_io_processes(cast: Cast) -> None:
+    """It is connected when the last one is, and its topics are those of all."""
+    assert cast.supervisor.state == State("connecting", "io-0: starting", 0)
+
+    for child in cast.ios[:2]:
+        cast.say(child, State("connected", "", 5))
+    assert cast.supervisor.state == State("connecting", "io-2: starting", 10)
+
+    cast.say(cast.ios[2], State("connected", "", 5))
+    assert cast.supervisor.state == State("connected", "", 15)
+
+
+def test_the_drain_waits_for_every_io_process(cast: Cast) -> None:
+    """One that says it twice, as after a death, does not count for another."""
+    supervisor = cast.supervisor
+    for child in (cast.ios[0], cast.ios[2], cast.ios[0]):
+        cast.say(child, Drained())
+        assert not supervisor._drained.is_set()
+
+    cast.say(cast.ios[1], Drained())
+    assert supervisor._drained.is_set()
+
+
+def test_too_many_rings_for_the_system_are_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The options that help are named."""
+
+    def full(*_: object) -> None:
+        raise OSError("no descriptor left")
+
+    monkeypatch.setattr(supervisor_module, "SharedMemory", full)
+
+    with pytest.raises(AppError, match=r"no descriptor left.*take fewer --workers or --io-processes"):
+        supervisor_module._make_memory(Settings())
