@@ -6,17 +6,17 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+from rig.app import Context
 from rig.routing import rendezvous
-from rig.worker.context import WorkerContext
 
 _REMEMBERED = 100_000
 """Topics whose owner is remembered."""
 
 
 class SpreadContext:
-    """Implements `rig.app.Context` over one `WorkerContext` for each io process."""
+    """Implements `rig.app.Context` over one context for each io process."""
 
-    def __init__(self, contexts: Sequence[WorkerContext]) -> None:
+    def __init__(self, contexts: Sequence[Context]) -> None:
         """Take them in the order in which topics are spread over the io processes."""
         self._contexts = contexts
         self._owner = functools.lru_cache(_REMEMBERED)(self._find)
@@ -37,5 +37,5 @@ class SpreadContext:
             owner = self._contexts[0]  # any of them refuses a topic that is no text
         return await owner.push(topic, event, payload, timeout=timeout, reply=reply)
 
-    def _find(self, topic: str) -> WorkerContext:
+    def _find(self, topic: str) -> Context:
         return self._contexts[rendezvous(topic, len(self._contexts))]
