@@ -24,10 +24,10 @@ from rig.control import (
     IoSpec,
     Ready,
     RingFds,
+    RingsFds,
     RouteSpec,
     State,
     Stop,
-    RingsFds,
     WorkerSpec,
 )
 

@@ -8,14 +8,15 @@ the end of the control stream is the supervisor's death.
 import gc
 import random
 import socket
-from functools import partial
 
+import msgspec
 import structlog
 
 from rig import log as rig_log
 from rig.connection import Connection
 from rig.control import Control, Drain, Drained, Failed, IoSpec, Ready, RingFds, Stop
 from rig.counters import IO_COUNTERS, Page
+from rig.dialling import Dialler
 from rig.errors import RigError
 from rig.io.dispatch import Dispatch, Outlet
 from rig.io.relay import Relay
@@ -23,7 +24,6 @@ from rig.io.report import Reporter
 from rig.io.router import Router
 from rig.phoenix import Socket, events
 from rig.ring import Doorbell, RingMemory
-from rig.transport import Endpoint, dial
 
 _GC_THRESHOLD = 200_000
 
@@ -53,13 +53,12 @@ class IoProcess:
         Put the parts together.
 
         Raises:
-            ConfigError: If the endpoint's settings cannot be used.
+            ConfigError: If the settings of the connection cannot be used.
         """
         settings = spec.settings
         self._spec, self._control = spec, control
         page = self._page = Page(spec.counters, IO_COUNTERS, ())
-        endpoint = _endpoint(spec)
-        endpoint.ssl_context()  # a file that holds no certificate is an error now, and not at each dial
+        dialler = self._dialler = Dialler.of(msgspec.structs.replace(settings, url=spec.url))
         phoenix = Socket(
             random=random.random,
             vsn=settings.vsn,
@@ -68,9 +67,8 @@ class IoProcess:
             join_timeout=settings.join_timeout,
             rejoin_stopped=True,
         )
-        dial_endpoint = partial(dial, endpoint, connect_timeout=settings.connect_timeout, max_frame_bytes=settings.max_frame_bytes)
-        connection = self._connection = Connection(phoenix, dial_endpoint, self._on_events)
-        self._reporter = Reporter(endpoint.display, len(spec.joins), page=page, say=control.send)
+        connection = self._connection = Connection(phoenix, dialler, self._on_events)
+        self._reporter = Reporter(dialler.endpoint.display, len(spec.joins), page=page, say=control.send)
         outlets = [Outlet(*_attach(rings.events)) for rings in spec.rings]
         self._dispatch = Dispatch(
             Router(spec.routes, len(outlets)),
@@ -94,7 +92,7 @@ class IoProcess:
         """Keep the connection until told to stop, or until the supervisor is gone."""
         self._reporter.tell()
         for topic, payload in self._spec.joins.items():
-            self._connection.join(topic, payload)
+            self._connection.join(topic, self._dialler.join_payload(payload))
         self._connection.start()
         for relay in self._relays:
             relay.start()
@@ -106,6 +104,7 @@ class IoProcess:
         for relay in self._relays:
             relay.stop()
         await self._connection.close()
+        await self._dialler.close()
 
     async def _obey(self) -> None:
         """Return when there is nothing more to do."""
@@ -131,22 +130,17 @@ class IoProcess:
                             relay.resolve(event)
                 case _:
                     self._reporter.report(event)
+                    self._renew_token(event)
         for relay in self._relays:
             relay.flush()
 
-
-def _endpoint(spec: IoSpec) -> Endpoint:
-    settings = spec.settings
-    return Endpoint(
-        url=spec.url,
-        params=settings.param,
-        headers=settings.header,
-        vsn=settings.vsn,
-        ca_file=settings.ca,
-        cert_file=settings.cert,
-        key_file=settings.key,
-        insecure=settings.insecure,
-    )
+    def _renew_token(self, event: events.Event) -> None:
+        """Have a fresh token when a channel that is not joined now is joined again."""
+        match event:
+            case events.JoinRejected(unauthorized=unauthorized):
+                self._dialler.renew(refused=unauthorized)
+            case events.ChannelErrored() | events.ChannelClosed(left=False):
+                self._dialler.renew(refused=False)
 
 
 def _attach(fds: RingFds) -> tuple[RingMemory, Doorbell]:
