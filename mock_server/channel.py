@@ -74,16 +74,18 @@ class Channel:
         topic: Its topic.
         join_ref: What its own pushes carry: the join's join_ref, or the join's ref where that was null.
         live_ref: The join's join_ref as sent, null included; what incoming messages are compared with.
+        join_payload: What the client joined with.
     """
 
     handlers: ClassVar[Mapping[str, Handler]] = {}
     intercepts: ClassVar[frozenset[str]] = frozenset()
 
-    def __init__(self, socket: "Socket", topic: str, *, join_ref: Any, live_ref: Any) -> None:
+    def __init__(self, socket: "Socket", topic: str, *, join_ref: Any, live_ref: Any, join_payload: Any) -> None:
         self.socket = socket
         self.topic = topic
         self.join_ref = join_ref
         self.live_ref = live_ref
+        self.join_payload = join_payload
         self.ended: str | None = None
         self._timers: set[asyncio.TimerHandle] = set()
 

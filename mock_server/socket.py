@@ -161,7 +161,7 @@ class Socket:
             self._refuse(message, "refused by the mock server")
             return
         join_ref = message.ref if message.join_ref is None else message.join_ref
-        channel = module(self, message.topic, join_ref=join_ref, live_ref=message.join_ref)
+        channel = module(self, message.topic, join_ref=join_ref, live_ref=message.join_ref, join_payload=message.payload)
         try:
             outcome = channel.join(message.payload)
         except Exception as exc:

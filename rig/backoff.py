@@ -20,6 +20,8 @@ class Cause(StrEnum):
     UNREACHABLE = "unreachable"
     TIMEOUT = "timeout"
     TLS = "tls"
+    PROXY = "proxy"
+    NO_TOKEN = "no_token"
     NOT_WEBSOCKET = "not_websocket"
     HTTP_ERROR = "http_error"
     UNAUTHORIZED = "unauthorized"

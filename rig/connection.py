@@ -25,6 +25,8 @@ _CAUSES: list[tuple[type[errors.ConnectError], Cause]] = [
     (errors.NotWebSocket, Cause.NOT_WEBSOCKET),
     (errors.NotLongPoll, Cause.NOT_WEBSOCKET),
     (errors.TlsFailed, Cause.TLS),
+    (errors.ProxyFailed, Cause.PROXY),
+    (errors.TokenUnavailable, Cause.NO_TOKEN),
     (errors.ConnectTimeout, Cause.TIMEOUT),
     (errors.ConnectFailed, Cause.UNREACHABLE),
 ]
