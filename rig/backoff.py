@@ -21,7 +21,7 @@ class Cause(StrEnum):
     TIMEOUT = "timeout"
     TLS = "tls"
     PROXY = "proxy"
-    NO_TOKEN = "no_token"
+    NO_TOKEN = "no_token"  # noqa: S105 - a label
     NOT_WEBSOCKET = "not_websocket"
     HTTP_ERROR = "http_error"
     UNAUTHORIZED = "unauthorized"
