@@ -19,7 +19,7 @@ from rig.worker.binding import Bindings
 from rig.worker.lane import GiveUp, Item, Lane, OpenRecord
 
 EVENTS_AHEAD = 2048
-"""Events in open records at which no further record is read."""
+"""Events in open records at which no further record is read; several rings share them, so that the work fits the caches."""
 
 log = structlog.get_logger()
 
@@ -28,9 +28,32 @@ class WorkerLoop:
     """Keeps the lanes busy with the events of one ring. All on the loop's thread."""
 
     def __init__(
-        self, memory: RingMemory, bell: Doorbell, bindings: Bindings, lanes: list[Lane], *, page: Page, give_up: GiveUp
+        self,
+        memory: RingMemory,
+        bell: Doorbell,
+        bindings: Bindings,
+        lanes: list[Lane],
+        *,
+        page: Page,
+        give_up: GiveUp,
+        rings: int = 1,
     ) -> None:
+        """
+        Take one events ring.
+
+        Args:
+            memory: The ring.
+            bell: Its doorbell.
+            bindings: Know the handlers; shared by the loops of all rings.
+            lanes: Do the work; likewise.
+            page: The worker's counters.
+            give_up: Called with an event that will not be tried again.
+            rings: How many the worker has. Each may read ahead its own part, whatever the others do, so that none starves.
+        """
         self._bell, self._bindings, self._lanes, self._page, self._give_up = bell, bindings, lanes, page, give_up
+        # A quarter is a full record: with one more, the next is there when it is finished.
+        self._ahead = EVENTS_AHEAD if rings == 1 else max(EVENTS_AHEAD // rings, EVENTS_AHEAD // 4 + 1)
+        self._poll_limit = max(POLL_LIMIT // rings, 1)
         self._consumer = Consumer(memory)
         self._progress = Progress(memory)
         self._open: deque[OpenRecord] = deque()
@@ -81,8 +104,8 @@ class WorkerLoop:
         if self._filling is not None:
             self._filling.cancel()
             self._filling = None
-        while self._open_events < EVENTS_AHEAD and (room := READ_AHEAD - len(self._open)) > 0:
-            limit = min(room, POLL_LIMIT)
+        while self._open_events < self._ahead and (room := READ_AHEAD - len(self._open)) > 0:
+            limit = min(room, self._poll_limit)
             records = self._consumer.poll(limit)
             for record in records:
                 self._start(record)

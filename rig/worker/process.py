@@ -84,7 +84,10 @@ class Worker:
             ]
             lanes = self._make_lanes(contexts[0] if len(contexts) == 1 else SpreadContext(contexts))
             bindings = Bindings(app.routes, settings.concurrency, executor)
-            loops = [WorkerLoop(*_attach(one.events), bindings, lanes, page=self._page, give_up=self._give_up) for one in rings]
+            loops = [
+                WorkerLoop(*_attach(one.events), bindings, lanes, page=self._page, give_up=self._give_up, rings=len(rings))
+                for one in rings
+            ]
             tasks = [asyncio.create_task(lane.run(), name=f"lane-{index}") for index, lane in enumerate(lanes)]
 
             def lane_ended(task: "asyncio.Task[None]") -> None:

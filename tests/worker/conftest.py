@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 import pytest
@@ -104,6 +104,8 @@ class Bench:
 class Life:
     """One worker, from its start to its death."""
 
+    started: ClassVar[list[Lane]] = []
+
     def __init__(self, bench: Bench, app: App, retries: int, backoff: float) -> None:
         self._bench = bench
         self.lanes = [
@@ -117,9 +119,11 @@ class Life:
             )
             for index in range(LANES)
         ]
+        self.started += self.lanes
         bindings = Bindings(app.routes, LANES, bench.executor)
         self.loops = [
-            WorkerLoop(ring.memory, ring.bell, bindings, self.lanes, page=bench.page, give_up=self._give_up) for ring in bench.rings
+            WorkerLoop(ring.memory, ring.bell, bindings, self.lanes, page=bench.page, give_up=self._give_up, rings=len(bench.rings))
+            for ring in bench.rings
         ]
         self.tasks = [asyncio.create_task(lane.run()) for lane in self.lanes]
         for loop in self.loops:
@@ -142,6 +146,27 @@ class Life:
 
     def _give_up(self, call: Call, raw: Any, reason: str) -> None:
         self._bench.dead.append(GivenUp(call.topic, call.event, call.route.name, bytes(raw), reason))
+
+
+Run = Callable[[Callable[[], Awaitable[None]]], None]
+
+
+@pytest.fixture
+def run(run: Run) -> Run:
+    """As everywhere, but a test that fails while a worker lives ends: lanes heed a cancellation only once they are stopped."""
+
+    def run_and_stop(main: Callable[[], Awaitable[None]]) -> None:
+        async def ended() -> None:
+            try:
+                await main()
+            finally:
+                for lane in Life.started:
+                    lane.stop()
+                Life.started.clear()
+
+        run(ended)
+
+    return run_and_stop
 
 
 @pytest.fixture

@@ -130,6 +130,27 @@ def test_a_flood_in_one_ring_does_not_starve_the_other(
     assert before[0] <= 6 * (EVENTS_AHEAD + POLL_LIMIT * len(flood))
 
 
+def test_what_is_read_ahead_is_shared(two_rings: Any, run: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of two rings reads half as far ahead as one alone would, also while nothing comes by the other."""
+    monkeypatch.setattr("rig.worker.loop.EVENTS_AHEAD", 40)
+    handlers = Handlers()
+    slow, quick = BY_LANE[0], BY_LANE[1]
+
+    async def main() -> None:
+        gate = handlers.hold(slow, 0)
+        worker = two_rings.worker(handlers.app)
+        for number in range(30):
+            two_rings.publish((quick if number else slow, "tick", number), to=1)
+        await turns()
+        assert len(handlers.started) == 20
+        gate.set()
+        await worker.idle()
+        assert len(handlers.finished) == 30
+        await worker.die()
+
+    run(main)
+
+
 def test_death_repeats_what_was_in_hand_from_each_ring(two_rings: Any, run: Callable[..., None]) -> None:
     """One event in each lane, whichever ring it came from; all else is handled once, in the order of its topic."""
     handlers = Handlers()
