@@ -73,14 +73,14 @@ def test_of_a_command_for_tokens_only_the_first_word_is_shown(rig, described, au
 
 def test_json_has_everything(rig, described):
     """For programs."""
-    result = rig("check", "shop:app", "--workers", "3", "--json")
+    result = rig("check", "shop:app", "--workers", "3", "--io-processes", "2", "--json")
     shown = json.loads(result.stdout)
 
     assert shown["app"]["routes"][0]["handler"] == "shop.on_tick"
     assert shown["settings"]["workers"] == {"value": 3, "source": "flag"}
     assert shown["settings"]["retries"] == {"value": 3, "source": "default"}
     assert shown["limits"]["workers"] == 3
-    assert shown["limits"]["ring_bytes"] == 3 * 3 * 4 * 1024**2
+    assert shown["limits"]["ring_bytes"] == 3 * 3 * 2 * 4 * 1024**2
 
 
 def test_an_application_that_cannot_run_ends_with_3(rig, replace_module):

@@ -62,6 +62,7 @@ def test_a_command_may_spell_an_option_otherwise():
         ("workers", 'a whole number from 1 to 1024 or "auto"'),
         ("count", "a whole number, at least 1"),
         ("join_timeout", "a number of seconds from 0.01 to 86400"),
+        ("io_processes", "a whole number from 1 to 64"),
         ("ring_bytes", "a size from 64 KiB to 1 GiB, such as 8MiB or 65536"),
         ("log_level", '"debug" or "info" or "warning" or "error"'),
         ("insecure", "true or false"),

@@ -15,6 +15,12 @@ def test_auto_leaves_one_core_to_the_io_process(cores, workers):
     assert Settings().resolve_workers(cores) == workers
 
 
+@pytest.mark.parametrize(("cores", "io_processes", "workers"), [(8, 2, 6), (4, 4, 1), (2, 64, 1)])
+def test_auto_leaves_a_core_to_each_io_process(cores, io_processes, workers):
+    """There is always one worker."""
+    assert Settings(io_processes=io_processes).resolve_workers(cores) == workers
+
+
 def test_a_number_of_workers_is_taken_as_it_is():
     """Whoever asks for more workers than cores gets them."""
     assert Settings(workers=7).resolve_workers(2) == 7

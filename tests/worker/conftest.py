@@ -119,7 +119,7 @@ class Life:
             )
             for index in range(LANES)
         ]
-        self.started += self.lanes
+        self.started.extend(self.lanes)
         bindings = Bindings(app.routes, LANES, bench.executor)
         self.loops = [
             WorkerLoop(ring.memory, ring.bell, bindings, self.lanes, page=bench.page, give_up=self._give_up, rings=len(bench.rings))
