@@ -47,6 +47,14 @@ async def eventually(condition: Callable[[], object]) -> None:
     raise AssertionError("it never happened")
 
 
+async def reached(event: asyncio.Event, task: "asyncio.Future[Any]") -> None:
+    """Wait until an attempt got so far, or is over: on a busy machine its time limit may come first."""
+    waiting = asyncio.ensure_future(event.wait())
+    await asyncio.wait({waiting, task}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    await asyncio.wait({waiting})
+
+
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, masked: bool = False) -> bytes:
     """Encode a frame as a server sends it, or wrongly masked."""
     mask = 0x80 if masked else 0

@@ -18,7 +18,8 @@ from rig.errors import (
 )
 from rig.transport import Endpoint, dial
 from rig.transport.handshake import connect_failed, parse_retry_after
-from tests.transport.raw_server import Owner, Peer, RawServer, close, eventually, run, text
+from tests.transport.raw_server import Owner, Peer, RawServer, close, eventually, reached, run, text
+from tests.transport.tls_server import serving
 
 
 def answers(answer: bytes):
@@ -199,14 +200,15 @@ def test_a_silent_server_is_hung_up_on_at_once(scheme, how):
         async with RawServer(behaviour) as server:
             listening = psutil.Process().num_fds()
             endpoint = Endpoint(f"{scheme}://127.0.0.1:{server.port}/socket")
-            dialling = asyncio.ensure_future(dial(endpoint, owner, connect_timeout=0.05 if how == "timeout" else 60))
-            await started.wait()
+            endpoint.ssl_context()  # to make it takes a good part of the time limit
+            dialling = asyncio.ensure_future(dial(endpoint, owner, connect_timeout=0.1 if how == "timeout" else 60))
+            await reached(started, dialling)
             if how == "cancel":
                 await asyncio.sleep(0.01)
                 dialling.cancel()
             with pytest.raises(ConnectTimeout if how == "timeout" else asyncio.CancelledError):
                 await dialling
-            await asyncio.wait_for(hung_up.wait(), 1)
+            await eventually(lambda: hung_up.is_set() or not started.is_set())
             await eventually(lambda: psutil.Process().num_fds() <= listening)
         assert owner.heard == []
         assert psutil.Process().num_fds() <= before + 1
@@ -299,18 +301,12 @@ def test_reading_can_be_paused_under_tls(certificates):
 
 
 async def fail_to_dial_tls(expected, context, url, **settings):
-    async def behaviour(peer):
-        await peer.read_to_end()
-
     async def ignore_failed_handshakes(reader, writer):
         writer.close()
 
-    server = await asyncio.start_server(ignore_failed_handshakes, "127.0.0.1", 0, ssl=context)
-    port = server.sockets[0].getsockname()[1]
-    with pytest.raises(expected) as failed:
-        await dial(Endpoint(url.format(port=port), **settings), Owner())
-    server.close()
-    await server.wait_closed()
+    async with serving(ignore_failed_handshakes, context) as port:
+        with pytest.raises(expected) as failed:
+            await dial(Endpoint(url.format(port=port), **settings), Owner())
     return str(failed.value)
 
 

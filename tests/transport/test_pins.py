@@ -1,6 +1,5 @@
 """Which certificate or key a server must have, and that nothing leaves before that is known."""
 
-import asyncio
 import ssl
 
 import aiohttp
@@ -10,7 +9,7 @@ from rig.errors import PinMismatch, TlsFailed
 from rig.transport import Endpoint
 from rig.transport.handshake import handshake_failed
 from rig.transport.pins import Pin, parse_pin
-from tests.transport.tls_server import fail_with, reach_with
+from tests.transport.tls_server import fail_with, reach_with, serving
 
 WRONG_KEY = "sha256//" + "A" * 43 + "="
 WRONG_CERTIFICATE = "00" * 32
@@ -135,15 +134,12 @@ def test_aiohttp_gets_the_same_pins(certificates, run_on_both):
                 return handshake_failed(endpoint, exc.certificate_error)
 
         requests = []
-        server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=certificates.server_context())
-        url = f"https://localhost:{server.sockets[0].getsockname()[1]}/socket"
-        async with aiohttp.ClientSession() as session:
+        async with serving(answer, certificates.server_context()) as port, aiohttp.ClientSession() as session:
+            url = f"https://localhost:{port}/socket"
             error = await get(WRONG_KEY)
             assert isinstance(error, PinMismatch)
             assert error.pin == certificates.pin_of_key()
             assert await get(error.pin) == 204
-        server.close()
-        await server.wait_closed()
         assert [request.split()[0] for request in requests if request] == [b"GET"]
 
     run_on_both(test)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ssl
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -45,13 +46,22 @@ async def fail_with(
         heard.set_result(received)
         writer.transport.abort()
 
-    server = await asyncio.start_server(listen, "127.0.0.1", 0)
-    url = f"wss://{host}:{server.sockets[0].getsockname()[1]}/socket"
-    with pytest.raises(expected) as failed:
-        await dial(Endpoint(url, {"token": "hush"}, auth_token="hush", **settings), Owner())
-    assert await heard == b"", "the request left before the certificate was checked"
-    server.close()
-    await server.wait_closed()
+    async with serving(listen) as port:
+        url = f"wss://{host}:{port}/socket"
+        with pytest.raises(expected) as failed:
+            await dial(Endpoint(url, {"token": "hush"}, auth_token="hush", **settings), Owner())
+        assert await heard == b"", "the request left before the certificate was checked"
     assert failed.type is expected
     assert "hush" not in str(failed.value)
     return failed.value
+
+
+@contextlib.asynccontextmanager
+async def serving(callback: Any, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """Serve on a free port, and close whatever the test did: uvloop cannot end with a server that is left open."""
+    server = await asyncio.start_server(callback, "127.0.0.1", 0, ssl=context)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        await server.wait_closed()
