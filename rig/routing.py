@@ -9,7 +9,6 @@ in which they were declared; the first of them gives the ordering key.
 import re
 from collections.abc import Mapping
 from fnmatch import translate
-from hashlib import blake2b
 from zlib import crc32
 
 from rig.errors import AppError
@@ -77,6 +76,10 @@ def rendezvous(topic: str, sockets: int) -> int:
 
     Source: Thaler and Ravishankar, "Using Name-Based Mappings to Increase Hit Rates" (1998); RFC 7693 for the hash.
     """
+    from hashlib import (
+        blake2b,
+    )  # not above: a worker with one io process needs no hash library
+
     name = topic.encode()
     return max(range(sockets), key=lambda number: blake2b(name, digest_size=8, salt=b"%d" % number).digest())
 
