@@ -123,8 +123,12 @@ class Peer:
         return base64.b64encode(digest.digest())
 
     async def upgrade(self, then: bytes = b"") -> None:
-        """Answer the handshake, and write more in the same segment."""
+        """Read the request and answer it, and write more in the same segment."""
         await self.read_request()
+        self.switch_protocols(then)
+
+    def switch_protocols(self, then: bytes = b"") -> None:
+        """Answer the request that was read, and write more in the same segment."""
         self.upgraded = True
         self.write(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

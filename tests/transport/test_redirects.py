@@ -45,10 +45,7 @@ class Site:
         if answer is not None:
             peer.write(answer)
             return
-        peer.write(
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: " + peer.accept() + b"\r\n\r\n" + close(1000)
-        )
+        peer.switch_protocols(then=close(1000))
         await peer.read_to_end()
 
     @property
