@@ -40,16 +40,9 @@ def answers(status, *headers, body=b""):
     return behaviour
 
 
-def accept(peer):
-    peer.write(
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: " + peer.accept() + b"\r\n\r\n"
-    )
-
-
 async def upgrades(peer):
     """Accept the WebSocket, and answer its CLOSE."""
-    accept(peer)
+    peer.switch_protocols()
     while (await peer.receive()).opcode != 8:
         pass
     peer.write(close(1000))
@@ -57,7 +50,7 @@ async def upgrades(peer):
 
 async def swallows(peer):
     """Accept the WebSocket, and let nothing through."""
-    accept(peer)
+    peer.switch_protocols()
     await peer.read_to_end()
 
 

@@ -46,7 +46,7 @@ def test_an_auth_token_reaches_the_server(against: Any) -> None:
     """From Phoenix 1.8 on; 1.7 passes it over, and the client connects all the same."""
 
     async def test(site: Any) -> None:
-        async with site.connect(auth_token="seecret/tok+en") as client:
+        async with site.connect(auth=lambda: "seecret/tok+en") as client:
             token = (await client.join("room:auth")).response["auth_token"]
 
         if site.release:
