@@ -17,11 +17,10 @@ import structlog
 from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-MASK = "***"
-_SECRET_NAMES = "token|secret|passw(?:or)?d|authorization|cookie|credential|api_?key"  # noqa: S105
-_SECRET_FIELD = re.compile(_SECRET_NAMES, re.IGNORECASE)
+from rig.masking import MASK, SECRET_NAMES, names_a_secret
+
 _SECRET_TEXT = re.compile(
-    rf"""((?:{_SECRET_NAMES})[\w.-]*(?:=|["']\s*:\s*["']))[^\s"'&#,;)}}\]]+"""  # …token=x, "token": "x"
+    rf"""((?:{SECRET_NAMES})[\w.-]*(?:=|["']\s*:\s*["']))[^\s"'&#,;)}}\]]+"""  # …token=x, "token": "x"
     r"|(://)[^\s/@?#]+(?=@)"  # https://user:password@host
     r"|(\bbearer[ ]|base64url\.bearer\.phx\.)[\w.~+/=-]+"  # Authorization: Bearer x, and Phoenix 1.8's subprotocol
     r"|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*",  # a JWT, whatever stands before it
@@ -192,7 +191,7 @@ def _renderer(format: str, stream: TextIO) -> Processor:
 
 
 def _masked(key: object, value: Any) -> Any:
-    if isinstance(key, str) and _SECRET_FIELD.search(key) and value is not None:
+    if isinstance(key, str) and names_a_secret(key) and value is not None:
         return MASK
     match value:
         case str():

@@ -9,6 +9,7 @@ import msgspec
 
 from rig.cli.options import SOURCES_NOTE, with_settings
 from rig.config import Loaded, Option, options, show_size, usable_cores
+from rig.masking import MASK
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -56,7 +57,7 @@ def _as_json(loaded: Loaded, description: "Description") -> dict[str, object]:
 
 
 def _masked(option: Option, value: Any) -> Any:
-    from rig.log import MASK, mask
+    from rig.log import mask
 
     if option.about.secret and value:
         return MASK

@@ -20,6 +20,7 @@ from rig.config.options import Option, options
 from rig.config.settings import Settings
 from rig.config.values import parse_headers, parse_pairs, parse_size, parse_url, show_auth, show_size
 from rig.errors import ConfigError
+from rig.masking import MASK
 
 # Kubernetes sets such variables in every pod of a namespace that has a service called "rig".
 _KUBERNETES = re.compile(r"RIG_(.+_)?(SERVICE_(HOST|PORT)(_.+)?|PORT(_\d+_(TCP|UDP|SCTP)(_.+)?)?)")
@@ -181,7 +182,7 @@ def _text(given: _Given | None) -> str | None:
 def _shown(option: Option, value: object) -> str:
     """Write a value for a message: no secret, nothing after the `?` of a URL, not longer than a line."""
     if option.about.secret:
-        return "***"
+        return MASK
     if option.about.holds == "auth":
         return show_auth(str(value))
     text = str(value).partition("?")[0] if option.about.holds == "url" else str(value)

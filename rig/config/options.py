@@ -14,6 +14,7 @@ from msgspec.inspect import BoolType, FloatType, IntType, LiteralType, NoneType,
 
 from rig.config.settings import About, Settings
 from rig.config.values import show_auth, show_size
+from rig.masking import MASK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +54,7 @@ class Option:
         if value in (None, (), {}):
             return "-"
         if self.about.secret:
-            return "***"
+            return MASK
         if self.about.holds == "auth":
             return show_auth(str(value))
         if isinstance(value, bool):

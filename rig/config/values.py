@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+from rig.masking import MASK
+
 _FACTORS = {"GiB": 1024**3, "MiB": 1024**2, "KiB": 1024}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB)?", re.IGNORECASE | re.ASCII)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -99,7 +101,7 @@ def show_auth(text: str) -> str:
     if kind == "command" and rest.strip():
         first, *more = rest.split()
         return f"command:{first.partition('=')[0]}{' …' if more or '=' in first else ''}"
-    return "***"
+    return MASK
 
 
 def _split(items: object, separator: str) -> Iterator[tuple[str, str]]:

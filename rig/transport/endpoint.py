@@ -20,14 +20,13 @@ from typing import NoReturn
 from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
 from rig.errors import ConfigError
+from rig.masking import MASK, names_a_secret
 from rig.transport.pins import parse_pin
 from rig.transport.proxy import Proxy, find_proxy
 from rig.transport.tls import tls_context
 
 _SCHEMES = {"ws": "ws", "http": "ws", "wss": "wss", "https": "wss"}
 _DEFAULT_PORTS = {"ws": 80, "wss": 443}
-_SECRET_NAMES = ("token", "api_key", "apikey", "secret", "password", "jwt", "auth", "cookie")
-_MASK = "***"
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
 _UNSAFE_IN_URL = re.compile(r"[\x00-\x20\x7f]")
 _UNSAFE_IN_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -127,7 +126,7 @@ class Endpoint:
     @property
     def display(self) -> str:
         """The URL for people: complete, but for its secrets."""
-        userinfo = f"{_MASK}@" if "@" in self._parts.netloc else ""
+        userinfo = f"{MASK}@" if "@" in self._parts.netloc else ""
         query = "&".join(self._masked(pair) for pair in self._query.split("&"))
         return f"{self._scheme}://{userinfo}{self._authority}{self._path}{'?' if query else ''}{query}"
 
@@ -270,11 +269,11 @@ class Endpoint:
 
     def _masked(self, pair: str) -> str:
         name, equals, _ = pair.partition("=")
-        return f"{name}={_MASK}" if equals and self._is_secret(unquote(name)) else pair
+        return f"{name}={MASK}" if equals and self._is_secret(unquote(name)) else pair
 
     def _is_secret(self, name: str) -> bool:
-        plain = name.lower().replace("-", "_")
-        return any(secret in plain for secret in _SECRET_NAMES) or name.lower() in map(str.lower, self.secret_names)
+        # A header or param with "auth" in its name holds a secret; in a log this may be the name of a setting.
+        return names_a_secret(name) or "auth" in name.lower() or name.lower() in map(str.lower, self.secret_names)
 
 
 def _over_http(url: str) -> str:
@@ -305,7 +304,7 @@ def _parse(url: str) -> tuple[SplitResult, int]:
 def _refuse(url: str, remedy: str) -> NoReturn:
     # A URL that cannot be parsed cannot be masked part by part: show nothing from the first secret on.
     head, found, _ = url.partition("?")
-    shown = re.sub(r"//[^/]*@", f"//{_MASK}@", head).partition("#")[0] + ("?…" if found else "")
+    shown = re.sub(r"//[^/]*@", f"//{MASK}@", head).partition("#")[0] + ("?…" if found else "")
     raise ConfigError(f"{shown!r} is not the URL of a Phoenix socket: {remedy}")
 
 

@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote, urlsplit
 from urllib.request import getproxies_environment
 
 from rig.errors import ConfigError
+from rig.masking import MASK
 
 ENVIRONMENT = "env"
 """The setting that takes the proxy from the environment."""
@@ -53,7 +54,7 @@ class Proxy:
     @property
     def display(self) -> str:
         """The URL for people: user and password are masked, since either can be the secret."""
-        return f"{self.scheme}://{'' if self.user is None else '***@'}{self._authority}"
+        return f"{self.scheme}://{'' if self.user is None else f'{MASK}@'}{self._authority}"
 
     @property
     def _authority(self) -> str:
