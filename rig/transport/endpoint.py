@@ -16,21 +16,17 @@ import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import NoReturn
-from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlencode
 
 from rig.errors import ConfigError
 from rig.masking import MASK, names_a_secret
 from rig.transport.pins import parse_pin
 from rig.transport.proxy import Proxy, find_proxy
 from rig.transport.tls import tls_context
+from rig.transport.url import DEFAULT_PORTS, SCHEMES, over_http, parse_url, quoted
 
-_SCHEMES = {"ws": "ws", "http": "ws", "wss": "wss", "https": "wss"}
-_DEFAULT_PORTS = {"ws": 80, "wss": 443}
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
-_UNSAFE_IN_URL = re.compile(r"[\x00-\x20\x7f]")
 _UNSAFE_IN_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_URL_DELIMITERS = "/:?#[]@!$&'()*+,;=%~"
 _UNRESERVED_IN_JS = "!*'()~"  # what encodeURIComponent leaves as it is, beyond what `quote` leaves
 _HANDSHAKE_HEADERS = {"upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions"}
 _SUBPROTOCOL = "sec-websocket-protocol"
@@ -80,7 +76,7 @@ class Endpoint:
     _port: int = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        parts, port = _parse(self.url)
+        parts, port = parse_url(self.url)
         object.__setattr__(self, "_parts", parts)
         object.__setattr__(self, "_port", port)
         object.__setattr__(self, "params", MappingProxyType(dict(self.params)))
@@ -177,12 +173,12 @@ class Endpoint:
 
         Source: phoenix.js `LongPoll.normalizeEndpoint`.
         """
-        return _over_http(self.websocket_url())
+        return over_http(self.websocket_url())
 
     @property
     def longpoll_display(self) -> str:
         """The URL of long-poll for people: complete, but for its secrets."""
-        return _over_http(self.display)
+        return over_http(self.display)
 
     def longpoll_headers(self) -> list[tuple[str, str]]:
         """
@@ -244,23 +240,23 @@ class Endpoint:
 
     @property
     def _scheme(self) -> str:
-        return _SCHEMES[self._parts.scheme]
+        return SCHEMES[self._parts.scheme]
 
     @property
     def _authority(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == _DEFAULT_PORTS[self._scheme] else f"{host}:{self.port}"
+        return host if self.port == DEFAULT_PORTS[self._scheme] else f"{host}:{self.port}"
 
     @property
     def _path(self) -> str:
         if self.verbatim:
-            return quote(self._parts.path or "/", safe=_URL_DELIMITERS)
-        path = quote(self._parts.path.rstrip("/"), safe=_URL_DELIMITERS)
+            return quoted(self._parts.path or "/")
+        path = quoted(self._parts.path.rstrip("/"))
         return path if path.endswith("/websocket") else f"{path}/websocket"
 
     @property
     def _query(self) -> str:
-        own = quote(self._parts.query, safe=_URL_DELIMITERS)
+        own = quoted(self._parts.query)
         if self.verbatim:
             return own
         kept = [pair for pair in own.split("&") if pair and pair.partition("=")[0] != "vsn"]
@@ -274,38 +270,6 @@ class Endpoint:
     def _is_secret(self, name: str) -> bool:
         # A header or param with "auth" in its name holds a secret; in a log this may be the name of a setting.
         return names_a_secret(name) or "auth" in name.lower() or name.lower() in map(str.lower, self.secret_names)
-
-
-def _over_http(url: str) -> str:
-    beside, _, query = url.removeprefix("ws").partition("?")
-    return f"http{beside.removesuffix('/websocket').removesuffix('/longpoll')}/longpoll?{query}"
-
-
-def _parse(url: str) -> tuple[SplitResult, int]:
-    if _UNSAFE_IN_URL.search(url):
-        _refuse(url, "leave out blanks, and write those that belong to it as %20")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-        (parts.hostname or "").encode("idna")
-    except ValueError:
-        _refuse(url, "write a host name, and a port from 1 to 65535")
-    if parts.scheme not in _SCHEMES:
-        _refuse(url, "it must begin with ws:// or wss://, like wss://example.com/socket")
-    if not parts.hostname:
-        _refuse(url, "a host is missing; write it like wss://example.com/socket")
-    if parts.fragment or url.endswith("#"):
-        _refuse(url, 'a URL of a socket has no fragment; write a "#" that belongs to it as %23')
-    if port == 0:
-        _refuse(url, "write a host name, and a port from 1 to 65535")
-    return parts, port or _DEFAULT_PORTS[_SCHEMES[parts.scheme]]
-
-
-def _refuse(url: str, remedy: str) -> NoReturn:
-    # A URL that cannot be parsed cannot be masked part by part: show nothing from the first secret on.
-    head, found, _ = url.partition("?")
-    shown = re.sub(r"//[^/]*@", f"//{MASK}@", head).partition("#")[0] + ("?…" if found else "")
-    raise ConfigError(f"{shown!r} is not the URL of a Phoenix socket: {remedy}")
 
 
 def _check_headers(headers: Iterable[tuple[str, str]]) -> None:
