@@ -1,5 +1,6 @@
 """
-How a child process of the supervisor begins: passes over signals, dies with its parent, takes its control socket, runs its loop.
+How a child process of the supervisor begins: passes over signals, dies with its parent, takes its control socket and its
+rings, runs its loop.
 
 SIGINT and SIGTERM go to every process where a terminal or a service manager sends them; only the supervisor acts on them. From
 its first instruction on a child ignores them, because the supervisor starts it so; here that becomes a handler that does nothing,
@@ -7,6 +8,7 @@ because what is ignored would be ignored by the programs, too, that the user's h
 """
 
 import ctypes
+import gc
 import os
 import signal
 import socket
@@ -16,8 +18,12 @@ from types import FrameType
 
 import uvloop
 
+from rig.control import RingFds
+from rig.ring import Doorbell, RingMemory
+
 _PR_SET_PDEATHSIG = 1
 _PASSED_OVER = (signal.SIGINT, signal.SIGTERM)
+_GC_THRESHOLD = 200_000
 _USAGE = "this is started by `rig run`, with the descriptor of a control socket: use rig run"
 
 
@@ -45,6 +51,29 @@ def run(serve: Callable[[socket.socket], Awaitable[None]], *, die_with_parent: b
     for number in _PASSED_OVER:
         signal.signal(number, _pass_over)
     uvloop.run(_main(serve, sock))
+
+
+def attach(fds: RingFds) -> tuple[RingMemory, Doorbell]:
+    """
+    Take the ring whose descriptors the supervisor has passed on, and its doorbell.
+
+    Raises:
+        ValueError: If they are not those of a ring.
+        OSError: If they are no descriptors of this process.
+    """
+    return RingMemory.attach(fds.memory), Doorbell.attach(*fds.bell)
+
+
+def settle_garbage_collector() -> None:
+    """
+    Leave what is loaded out of every collection, and collect rarely: events make no cycles.
+
+    Raises:
+        Nothing.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD, 20, 100)
 
 
 def _pass_over(number: int, frame: FrameType | None) -> None:

@@ -1,6 +1,7 @@
 """How a child process begins: on its control socket, with nothing that its own children could inherit."""
 
 import os
+import select
 import signal
 import socket
 import sys
@@ -11,6 +12,8 @@ import pytest
 import uvloop
 
 from rig import child
+from rig.control import RingFds
+from rig.ring import Consumer, Doorbell, Producer, RingMemory
 
 
 @pytest.fixture
@@ -138,3 +141,17 @@ def test_parent_that_is_gone_already_is_noticed(control: socket.socket, libc: Li
         code = ended.code
 
     assert code == 0
+
+
+def test_a_ring_and_its_doorbell_are_taken_by_their_descriptors() -> None:
+    """What the supervisor's end has published is there, and the bell that it rang is heard."""
+    memory, bell = RingMemory.create(64 * 1024), Doorbell.create()
+    Producer(memory).put(b"hello", kind=1)
+    bell.ring()
+
+    ours, heard = child.attach(RingFds(os.dup(memory.fd), tuple(map(os.dup, bell.fds))))
+    assert [bytes(record.payload) for record in Consumer(ours).poll()] == [b"hello"]
+    assert select.select([heard.fd], [], [], 0)[0]
+
+    for held in (ours, heard, memory, bell):
+        held.close()

@@ -5,7 +5,6 @@ It never imports the user's application. It ignores SIGINT and SIGTERM: the supe
 the end of the control stream is the supervisor's death.
 """
 
-import gc
 import random
 import socket
 
@@ -13,8 +12,9 @@ import msgspec
 import structlog
 
 from rig import log as rig_log
+from rig.child import attach, settle_garbage_collector
 from rig.connection import Connection
-from rig.control import Control, Drain, Drained, Failed, IoSpec, Ready, RingFds, Stop
+from rig.control import Control, Drain, Drained, Failed, IoSpec, Ready, Stop
 from rig.counters import IO_COUNTERS, Page
 from rig.dialling import Dialler
 from rig.errors import RigError
@@ -23,9 +23,6 @@ from rig.io.relay import Relay
 from rig.io.report import Reporter
 from rig.io.router import Router
 from rig.phoenix import Socket, events
-from rig.ring import Doorbell, RingMemory
-
-_GC_THRESHOLD = 200_000
 
 log = structlog.get_logger()
 
@@ -69,7 +66,7 @@ class IoProcess:
         )
         connection = self._connection = Connection(phoenix, dialler, self._on_events)
         self._reporter = Reporter(dialler.endpoint.display, len(spec.joins), page=page, say=control.send)
-        outlets = [Outlet(*_attach(rings.events)) for rings in spec.rings]
+        outlets = [Outlet(*attach(rings.events)) for rings in spec.rings]
         self._dispatch = Dispatch(
             Router(spec.routes, len(outlets)),
             outlets,
@@ -79,8 +76,8 @@ class IoProcess:
         )
         self._relays = [
             Relay(
-                _attach(rings.pushes),
-                _attach(rings.replies),
+                attach(rings.pushes),
+                attach(rings.replies),
                 page=page,
                 send=connection.push,
                 unsent_bytes=lambda: connection.write_buffer_bytes,
@@ -96,9 +93,7 @@ class IoProcess:
         self._connection.start()
         for relay in self._relays:
             relay.start()
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(_GC_THRESHOLD, 20, 100)
+        settle_garbage_collector()
         self._control.send(Ready())
         await self._obey()
         for relay in self._relays:
@@ -141,7 +136,3 @@ class IoProcess:
                 self._dialler.renew(refused=unauthorized)
             case events.ChannelErrored() | events.ChannelClosed(left=False):
                 self._dialler.renew(refused=False)
-
-
-def _attach(fds: RingFds) -> tuple[RingMemory, Doorbell]:
-    return RingMemory.attach(fds.memory), Doorbell.attach(*fds.bell)

@@ -6,7 +6,6 @@ a worker ends, so that nothing in a ring is left behind. It dies with the superv
 """
 
 import asyncio
-import gc
 import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +17,10 @@ import structlog
 
 from rig import log as rig_log
 from rig.app import App, Context
-from rig.control import Control, DeadLetter, Described, DescribeSpec, Drain, Failed, Ready, RingFds, WorkerSpec
+from rig.child import attach, settle_garbage_collector
+from rig.control import Control, DeadLetter, Described, DescribeSpec, Drain, Failed, Ready, WorkerSpec
 from rig.counters import WORKER_COUNTERS, WORKER_HISTOGRAMS, Page
 from rig.errors import AppError, RigError
-from rig.ring import Doorbell, RingMemory
 from rig.worker.binding import Bindings, Call
 from rig.worker.context import WorkerContext
 from rig.worker.describe import describe, load_app
@@ -32,7 +31,6 @@ from rig.worker.spread import SpreadContext
 _REPORT_INTERVAL = 5.0
 _DEAD_LETTERS_BACKLOG = 4 * 1024 * 1024
 """Bytes on their way to the supervisor beyond which a dead letter is only counted and logged."""
-_GC_THRESHOLD = 200_000
 
 log = structlog.get_logger()
 
@@ -79,13 +77,13 @@ class Worker:
             stack.callback(executor.shutdown, wait=False, cancel_futures=True)
             await _enter(stack, app, settings.target)
             contexts = [
-                WorkerContext(_attach(one.pushes), _attach(one.replies), page=self._page, timeout=settings.push_timeout)
+                WorkerContext(attach(one.pushes), attach(one.replies), page=self._page, timeout=settings.push_timeout)
                 for one in rings
             ]
             lanes = self._make_lanes(contexts[0] if len(contexts) == 1 else SpreadContext(contexts))
             bindings = Bindings(app.routes, settings.concurrency, executor)
             loops = [
-                WorkerLoop(*_attach(one.events), bindings, lanes, page=self._page, give_up=self._give_up, rings=len(rings))
+                WorkerLoop(*attach(one.events), bindings, lanes, page=self._page, give_up=self._give_up, rings=len(rings))
                 for one in rings
             ]
             tasks = [asyncio.create_task(lane.run(), name=f"lane-{index}") for index, lane in enumerate(lanes)]
@@ -97,7 +95,7 @@ class Worker:
 
             for task in tasks:
                 task.add_done_callback(lane_ended)
-            _settle_garbage_collector()
+            settle_garbage_collector()
             for context in contexts:
                 context.start()
             for loop in loops:
@@ -156,17 +154,6 @@ async def _enter(stack: AsyncExitStack, app: App, target: str) -> None:
         raise
     except Exception as exc:
         raise AppError(f"the lifespan of {target} failed: {type(exc).__name__}: {exc}") from exc
-
-
-def _attach(fds: RingFds) -> tuple[RingMemory, Doorbell]:
-    return RingMemory.attach(fds.memory), Doorbell.attach(*fds.bell)
-
-
-def _settle_garbage_collector() -> None:
-    """Leave what is loaded out of every collection, and collect rarely: events make no cycles."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_GC_THRESHOLD, 20, 100)
 
 
 def _fail_loudly(task: "asyncio.Task[None]") -> None:
