@@ -1,12 +1,11 @@
 """The shell around the core: dials, sends, keeps one timer, and ends cleanly from every state."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
-import uvloop
 
 from rig import errors
 from rig.backoff import Cause
@@ -14,6 +13,7 @@ from rig.connection import Connection
 from rig.phoenix import Push, Socket, SocketState, events
 from rig.transport.base import BinaryFrame, Closed, Transport, TransportOwner
 from rig.transport.memory import MemoryTransport, deliver_all, pair
+from tests.running import run
 
 PATIENCE = 5.0
 URL = "ws://h/socket"
@@ -119,20 +119,6 @@ class Shell:
                 deliver_all(*self.dialler.ends)
                 await asyncio.sleep(0)
             await closing
-
-
-def run(test: Callable[[], Awaitable[None]], *, complaint: type[Exception] | None = None) -> None:
-    """Run a test on a loop of its own; it fails if a task is left, or the loop has more to complain of than one expected error."""
-    complaints: list[dict[str, Any]] = []
-
-    async def main() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
-        await asyncio.wait_for(test(), 2 * PATIENCE)
-        await asyncio.sleep(0)
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    uvloop.run(main())
-    assert [type(context.get("exception")) for context in complaints] == ([] if complaint is None else [complaint]), complaints
 
 
 def test_topics_joined_before_the_start_are_joined_in_order_once_it_is_open() -> None:

@@ -15,7 +15,8 @@ from rig.errors import (
     PushRefused,
     PushTimeout,
 )
-from tests.client.talking import PATIENCE, cut, run, take, talking, until
+from tests.client.talking import cut, take, talking
+from tests.running import PATIENCE, run, until
 
 
 def test_a_push_gets_the_servers_reply() -> None:

@@ -24,7 +24,8 @@ from rig.errors import (
     TlsFailed,
     TokenUnavailable,
 )
-from tests.client.talking import PATIENCE, cut, run, talking, until
+from tests.client.talking import cut, talking
+from tests.running import PATIENCE, run, until
 
 TLS = Path(__file__).parents[1] / "mock_server" / "tls"
 

@@ -9,7 +9,8 @@ from mock_server.server import MockServer
 from rig.client import Client, Pool, Presence, connect
 from rig.errors import AuthenticationRefused, ConfigError, ConnectFailed, ConnectionLost, JoinRefused, LocalProtocolError
 from rig.routing import rendezvous
-from tests.client.talking import PATIENCE, run, take, talking, until
+from tests.client.talking import take, talking
+from tests.running import PATIENCE, run, until
 
 TOPICS = [f"room:{n}" for n in range(12)]
 

@@ -11,7 +11,8 @@ import rig
 from mock_server.server import MockServer
 from rig.client import Presence, connect
 from rig.errors import ConnectionLost, HandlerSignatureError, JoinRefused, LocalProtocolError
-from tests.client.talking import cut, run, take, talking, until
+from tests.client.talking import cut, take, talking
+from tests.running import run, until
 
 ROOM = "presence:lobby"
 

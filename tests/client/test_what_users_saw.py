@@ -10,7 +10,8 @@ import pytest
 from mock_server.server import MockServer
 from rig.client import connect
 from rig.errors import ConnectionLost, PushTimeout
-from tests.client.talking import cut, run, take, talking, until
+from tests.client.talking import cut, take, talking
+from tests.running import run, until
 
 
 @pytest.mark.parametrize("code", [0, 1000, 1001])

@@ -24,8 +24,9 @@ from aiohttp import web
 
 from rig.transport import BinaryFrame, Closed
 from rig.transport.longpoll import dial_longpoll
+from tests.running import run
 from tests.transport.longpoll_server import PollServer
-from tests.transport.raw_server import Owner, run
+from tests.transport.raw_server import Owner
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 NAMES = [path.stem for path in sorted(GOLDEN.glob("*longpoll*.json"))]

@@ -11,7 +11,7 @@ from mock_server.server import MockServer
 from rig.connection import Connection
 from rig.phoenix import Push, Socket, events
 from rig.transport import Endpoint, TransportChoice
-from tests.transport.raw_server import eventually
+from tests.running import until
 
 PATIENCE = 10.0
 MIB = 1024 * 1024
@@ -229,8 +229,8 @@ def test_a_pause_beyond_the_limit_is_heard_of():
             for i in range(7):
                 server.publish(TOPIC, "news", {"i": i, "blob": blob})
                 if i < 5:  # five are more than the limit; the server is not asked for the others
-                    await eventually(lambda i=i: worker.bytes_received > (i + 1) * len(blob))
-            await eventually(lambda: not server.clients)
+                    await until(lambda i=i: worker.bytes_received > (i + 1) * len(blob))
+            await until(lambda: not server.clients)
             assert worker.all(events.SocketClosed) == []
             worker.connection.resume_reading()
             assert (await worker.until(events.Joined, 2)).rejoined

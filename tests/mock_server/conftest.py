@@ -1,13 +1,15 @@
 """What the tests of the mock server share: the byte-level client, and the control API."""
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
 import pytest
-import uvloop
 
-from tests.conformance.raw_client import Dialler, client_frame
+from tests.conformance.fixtures import dial, run
+from tests.conformance.raw_client import client_frame
+
+__all__ = ["dial", "frame_bytes", "post", "run"]
 
 
 @pytest.fixture
@@ -29,16 +31,3 @@ def post() -> Callable[..., Awaitable[Any]]:
                 return await response.json()
 
     return call
-
-
-@pytest.fixture
-def run() -> Callable[[Coroutine[Any, Any, None]], None]:
-    """Run a coroutine on uvloop."""
-    return uvloop.run
-
-
-@pytest.fixture
-def dial() -> Iterator[Dialler]:
-    """Connect byte-level clients."""
-    with Dialler() as dialler:
-        yield dialler

@@ -14,6 +14,7 @@ from mock_server import MockServer
 from mock_server.behaviour import UnknownPhoenixVersion
 from mock_server.scenarios import UnknownScenario
 from mock_server.serializer import SerializerV2
+from tests.conformance.raw_client import UPGRADE
 
 TLS = Path(__file__).parent / "tls"
 
@@ -265,12 +266,3 @@ def test_unknown_version_and_scenario_are_named() -> None:
         MockServer(phoenix="8")
     with pytest.raises(UnknownScenario, match="max, reference"):
         MockServer(scenario="min")
-
-
-UPGRADE = [
-    ("Host", "localhost"),
-    ("Upgrade", "websocket"),
-    ("Connection", "Upgrade"),
-    ("Sec-WebSocket-Key", "cmlnLWdvbGRlbi1rZXktMA=="),
-    ("Sec-WebSocket-Version", "13"),
-]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from tests.transport import raw_server
+from tests import running
 
 _KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-days", "1", "-nodes"]
 
@@ -84,4 +84,4 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 @pytest.fixture(params=[uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
 def run_on_both(request: pytest.FixtureRequest) -> Callable[[Callable[[], Awaitable[None]]], None]:
     """Give what runs an async test: once on uvloop, once on asyncio's own loop."""
-    return partial(raw_server.run, loop=request.param)
+    return partial(running.run, loop=request.param)

@@ -13,38 +13,9 @@ import struct
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
-import uvloop
-
 from rig.transport import Closed, Endpoint
 
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 0x1, 0x2, 0x0, 0x8, 0x9, 0xA
-PATIENCE = 10.0
-"""Seconds after which a test is failed instead of waiting on."""
-
-
-def run(test: Callable[[], Awaitable[None]], *, loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop) -> None:
-    """Run an async test on a loop of its own, and fail it for everything that the loop only logs."""
-    complaints: list[dict[str, Any]] = []
-
-    async def main() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
-        await asyncio.wait_for(test(), PATIENCE)
-        await asyncio.sleep(0)
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        assert not left, left
-
-    with asyncio.Runner(loop_factory=loop) as runner:
-        runner.run(main())
-    assert not complaints, complaints
-
-
-async def eventually(condition: Callable[[], object]) -> None:
-    """Wait for what no event tells of."""
-    for _ in range(int(PATIENCE * 1000)):
-        if condition():
-            return
-        await asyncio.sleep(0.001)
-    raise AssertionError("it never happened")
 
 
 async def reached(event: asyncio.Event, task: "asyncio.Future[Any]") -> None:

@@ -24,7 +24,8 @@ from rig.errors import (
 from rig.transport import Endpoint, TransportChoice, WebSocketTransport
 from rig.transport.choice import may_pass_by_longpoll
 from rig.transport.longpoll import LongPollTransport
-from tests.transport.raw_server import Owner, RawServer, close, run
+from tests.running import run
+from tests.transport.raw_server import Owner, RawServer, close
 
 URL = "ws://localhost/socket"
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from rig.phoenix import Push, Socket, SocketState, events
 from rig.transport import Closed, dial
-from tests.transport.raw_server import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Owner, RawServer, close, frame, run
+from tests.running import run
+from tests.transport.raw_server import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Owner, RawServer, close, frame
 from tests.transport.test_writer import decode
 
 LIMIT = 300

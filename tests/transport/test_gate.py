@@ -11,7 +11,8 @@ from rig.errors import NotWebSocket
 from rig.transport import Closed, dial
 from rig.transport.gate import UpgradeGate
 from rig.transport.splitter import FrameSplitter
-from tests.transport.raw_server import CLOSE, Owner, RawServer, Received, close, frame, run, text
+from tests.running import run
+from tests.transport.raw_server import CLOSE, Owner, RawServer, Received, close, frame, text
 
 ANSWER = b"HTTP/1.1 101 Switching Protocols\r\nA: b\r\n\r\n"
 

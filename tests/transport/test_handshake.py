@@ -18,7 +18,8 @@ from rig.errors import (
 )
 from rig.transport import Endpoint, dial
 from rig.transport.handshake import connect_failed, parse_retry_after
-from tests.transport.raw_server import Owner, Peer, RawServer, close, eventually, reached, run, text
+from tests.running import run, until
+from tests.transport.raw_server import Owner, Peer, RawServer, close, reached, text
 from tests.transport.tls_server import serving
 
 
@@ -208,8 +209,8 @@ def test_a_silent_server_is_hung_up_on_at_once(scheme, how):
                 dialling.cancel()
             with pytest.raises(ConnectTimeout if how == "timeout" else asyncio.CancelledError):
                 await dialling
-            await eventually(lambda: hung_up.is_set() or not started.is_set())
-            await eventually(lambda: psutil.Process().num_fds() <= listening)
+            await until(lambda: hung_up.is_set() or not started.is_set())
+            await until(lambda: psutil.Process().num_fds() <= listening)
         assert owner.heard == []
         assert psutil.Process().num_fds() <= before + 1
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from rig.errors import LocalProtocolError
 from rig.transport import BinaryFrame, Closed
 from rig.transport.longpoll import dial_longpoll, next_post
+from tests.running import run, until
 from tests.transport.longpoll_server import PollServer, breaks, breaks_off, hangs, leads_away, says
-from tests.transport.raw_server import Owner, eventually, run
+from tests.transport.raw_server import Owner
 
 KIB, MIB = 1024, 1024 * 1024
 PUSH = b'["1","2","room:a","echo",{}]'
@@ -288,7 +289,7 @@ def test_what_is_sent_while_a_post_is_on_its_way_goes_with_the_next():
             answer.set()
             await server.wait_until(lambda: len(server.posted) == 2)
             assert [post.body for post in server.posted] == [b"[1]", b"[2]\n[3]\n[4]"]
-            await eventually(lambda: transport.write_buffer_bytes == 0)
+            await until(lambda: transport.write_buffer_bytes == 0)
             await end(transport)
 
     run(test)
@@ -695,11 +696,11 @@ def test_nothing_is_left_behind(end):
     async def test():
         async with PollServer() as server:
             await converse_and_end(server, end)  # what a first session leaves in caches is not counted
-            await eventually(lambda: not server_connections(server))
+            await until(lambda: not server_connections(server))
             before = psutil.Process().num_fds()
             for _ in range(5):
                 await converse_and_end(server, end)
-            await eventually(lambda: not server_connections(server))
+            await until(lambda: not server_connections(server))
             assert psutil.Process().num_fds() <= before
             assert not [task for task in asyncio.all_tasks() if task.get_name() == "longpoll"]
 

@@ -18,8 +18,9 @@ from rig.errors import (
 )
 from rig.transport import Endpoint
 from rig.transport.longpoll import dial_longpoll
+from tests.running import run
 from tests.transport.longpoll_server import PollServer, breaks, hangs, leads_away
-from tests.transport.raw_server import Owner, RawServer, run
+from tests.transport.raw_server import Owner, RawServer
 
 SECRET = "s3cr3t"
 

@@ -12,8 +12,9 @@ from rig.errors import ConnectFailed, ConnectTimeout, HandshakeRefused, Redirect
 from rig.transport import Endpoint, dial
 from rig.transport.handshake import Redirect
 from rig.transport.redirects import MAX_REDIRECTS, follow
+from tests.running import until
 from tests.transport.proxy_server import ProxyServer
-from tests.transport.raw_server import Owner, Peer, RawServer, close, eventually, reached
+from tests.transport.raw_server import Owner, Peer, RawServer, close, reached
 from tests.transport.tls_server import reach
 
 SECRETS = {
@@ -323,8 +324,8 @@ def test_all_redirects_share_one_time_limit_and_leave_nothing_open(how, run_on_b
             if how == "timeout":
                 assert "/socket/websocket" in str(failed.value)
                 assert "within 0.2 s" in str(failed.value)
-            await eventually(lambda: hung_up.is_set() or not silent.is_set())
-            await eventually(lambda: psutil.Process().num_fds() <= before)
+            await until(lambda: hung_up.is_set() or not silent.is_set())
+            await until(lambda: psutil.Process().num_fds() <= before)
         assert owner.heard == []
 
     run_on_both(test)

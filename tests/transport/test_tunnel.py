@@ -11,8 +11,9 @@ import pytest
 
 from rig.errors import ConnectTimeout, NotWebSocket, ProxyFailed, TlsFailed
 from rig.transport import Endpoint, dial
+from tests.running import until
 from tests.transport.proxy_server import ProxyServer
-from tests.transport.raw_server import Owner, Peer, RawServer, close, eventually, reached, text
+from tests.transport.raw_server import Owner, Peer, RawServer, close, reached, text
 from tests.transport.tls_server import greet, reach
 
 SCHEMES = ["http", "socks5", "socks4"]
@@ -148,7 +149,7 @@ def test_a_refusal_of_the_proxy_is_told_as_the_proxys(scheme, answer, reason, ru
             error = await fail_through(proxy)
             assert error.proxy == proxy.url()
             assert reason in error.reason
-            await eventually(lambda: proxy.live == 0)
+            await until(lambda: proxy.live == 0)
 
     run_on_both(test)
 
@@ -239,7 +240,7 @@ def test_what_fails_behind_the_proxy_is_told_as_the_servers(target, run_on_both)
         async with RawServer(behaviour) as server, ProxyServer("http") as proxy:
             expected = NotWebSocket if target == "ws" else TlsFailed
             await fail_through(proxy, target=f"{target}://phoenix.example:{server.port}/socket", expected=expected)
-            await eventually(lambda: proxy.live == 0)
+            await until(lambda: proxy.live == 0)
 
     run_on_both(test)
 
@@ -268,8 +269,8 @@ def test_nothing_stays_open_after_a_time_out_or_a_cancellation(scheme, silent, h
                 dialling.cancel()
             with pytest.raises(ConnectTimeout if how == "timeout" else asyncio.CancelledError):
                 await dialling
-            await eventually(lambda: proxy.live == 0)
-            await eventually(lambda: psutil.Process().num_fds() <= before)
+            await until(lambda: proxy.live == 0)
+            await until(lambda: psutil.Process().num_fds() <= before)
         assert owner.heard == []
 
     run_on_both(test)

@@ -9,6 +9,7 @@ import pytest
 
 from rig.errors import LocalProtocolError
 from rig.transport import BinaryFrame, Closed, dial
+from tests.running import run, until
 from tests.transport.raw_server import (
     BINARY,
     CLOSE,
@@ -21,9 +22,7 @@ from tests.transport.raw_server import (
     RawServer,
     Received,
     close,
-    eventually,
     frame,
-    run,
     text,
 )
 
@@ -299,7 +298,7 @@ def test_every_byte_received_counts_as_a_sign_of_life():
         async with RawServer(behaviour) as server:
             transport = await dial(server.endpoint(), owner)
             for expected in (9, 11, 50_011):
-                await eventually(lambda: transport.bytes_received >= expected)  # noqa: B023
+                await until(lambda: transport.bytes_received >= expected)  # noqa: B023
                 assert transport.bytes_received == expected
                 step.set()
             await owner.wait_closed()

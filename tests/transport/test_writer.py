@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rig.transport.header import BINARY, CLOSE, PING, PONG, TEXT
 from rig.transport.writer import FrameWriter, encode_frames
-from tests.transport.raw_server import eventually, run
+from tests.running import run, until
 
 sizes = st.sampled_from([0, 1, 2, 3, 4, 5, 7, 8, 125, 126, 127, 300, 4095, 4096, 4097, 8192, 65535, 65536, 70_001])
 
@@ -85,6 +85,6 @@ def test_frames_stay_in_order_when_the_kernel_takes_only_a_part():
         writer.write([(TEXT, b"too late")])
         assert await loop.sock_recv(theirs, 100) == b""
         theirs.close()
-        await eventually(lambda: ours.fileno() == -1)
+        await until(lambda: ours.fileno() == -1)
 
     run(test)

@@ -16,8 +16,7 @@ from rig.ring import Doorbell, Producer, RingMemory
 from rig.worker.binding import Bindings, Call
 from rig.worker.lane import Lane
 from rig.worker.loop import WorkerLoop
-
-LANES = 4
+from tests.worker.handlers import LANES
 
 
 class GivenUp(NamedTuple):

@@ -12,41 +12,10 @@ from rig.app import App, Event
 from rig.ring import POLL_LIMIT, READ_AHEAD
 from rig.routing import lane
 from rig.worker.loop import EVENTS_AHEAD
+from tests.worker.handlers import BY_LANE, LANES, Handlers, turns
 
-LANES = 4
-BY_LANE = {lane(topic.encode(), LANES): topic for topic in map("room:{}".format, range(50))}
-"""One topic for each lane, of the first io process."""
 OTHER_BY_LANE = {lane(topic.encode(), LANES): topic for topic in map("room:{}".format, range(100, 150))}
-"""One topic for each lane, of the second."""
-
-
-class Handlers:
-    """An app with one handler that notes each event, and waits where it is told to."""
-
-    def __init__(self, **options: Any) -> None:
-        self.app = App()
-        self.started: list[tuple[str, int]] = []
-        self.finished: list[tuple[str, int]] = []
-        self.gates: dict[tuple[str, int], asyncio.Event] = {}
-        self.app.on("room:*", "tick", **options)(self.handle)
-
-    async def handle(self, event: Event[int]) -> None:
-        item = (event.topic, event.payload)
-        self.started.append(item)
-        if item in self.gates:
-            await self.gates[item].wait()
-        self.finished.append(item)
-
-    def hold(self, topic: str, number: int) -> asyncio.Event:
-        """Let the handler wait at this event, until what is returned is set."""
-        gate = self.gates[topic, number] = asyncio.Event()
-        return gate
-
-
-async def turns(count: int = 20) -> None:
-    """Give the loop some turns."""
-    for _ in range(count):
-        await asyncio.sleep(0)
+"""One topic for each lane, of the second io process; those in `BY_LANE` are of the first."""
 
 
 def test_each_ring_is_committed_by_itself(two_rings: Any, run: Callable[..., None]) -> None:

@@ -6,27 +6,9 @@ from typing import Any
 import pytest
 
 from rig.errors import AuthenticationRefused, ConnectionLost, HandshakeRefused
+from tests.conformance.any_server.joins import Joins
 
 _COMES_BACK = 2
-
-
-class Joins:
-    """A join payload that counts how often it was asked for: once for each join."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._changed = asyncio.Event()
-
-    def __call__(self) -> dict[str, int]:
-        self.count += 1
-        self._changed.set()
-        return {"count": self.count}
-
-    async def reach(self, count: int) -> None:
-        """Return when that many joins were sent."""
-        while self.count < count:
-            self._changed.clear()
-            await self._changed.wait()
 
 
 def test_the_connect_params_reach_the_server(against: Any) -> None:

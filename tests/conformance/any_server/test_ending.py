@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from rig.errors import ConnectionLost, LocalProtocolError
+from tests.conformance.any_server.joins import Joins
 
 
 @pytest.mark.parametrize("event", ["crash", "exit", "kill", "stop_abnormal", "no_such_event"])
@@ -13,16 +14,16 @@ def test_a_crashed_channel_is_joined_again(against: Any, event: str) -> None:
     """The push that crashed it is lost; the next is sent once the topic is joined again, and other topics notice nothing."""
 
     async def test(site: Any) -> None:
-        joins = iter(range(1, 10))
+        joins = Joins()
         async with site.connect() as client:
-            channel = await client.join(site.room, lambda: {"join": next(joins)})
+            channel = await client.join(site.room, joins)
             other = await client.join(f"{site.room}-other")
             with pytest.raises(ConnectionLost):
                 await channel.push(event)
 
             assert await channel.push("echo", {"n": 1}) == {"n": 1}
             assert await other.push("echo", {"n": 2}) == {"n": 2}
-            assert next(joins) == 3
+            assert joins.count == 2
 
     against(test)
 
@@ -48,19 +49,11 @@ def test_a_channel_killed_on_the_server_is_joined_again(against: Any) -> None:
     """Without any push that could be to blame."""
 
     async def test(site: Any) -> None:
-        joins = iter(range(1, 10))
-        joined_again = asyncio.Event()
-
-        def payload() -> dict[str, int]:
-            number = next(joins)
-            if number == 2:
-                joined_again.set()
-            return {"join": number}
-
+        joins = Joins()
         async with site.connect() as client:
-            channel = await client.join(site.room, payload)
+            channel = await client.join(site.room, joins)
             assert "killed 1" in await site.get(f"kill_channels/{site.room}")
-            await joined_again.wait()
+            await joins.reach(2)
 
             assert await channel.push("echo", {"n": 1}) == {"n": 1}
 
