@@ -1,9 +1,14 @@
-"""The mock server answers every recorded transcript as the real Phoenix did."""
+"""
+The mock server answers every recorded transcript as the real Phoenix did.
+
+The recordings of one scenario, from several releases and serializers, are played side by side: they mostly wait.
+"""
 
 import asyncio
+import itertools
 import json
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -34,23 +39,46 @@ TIME_SCALES = {
 }
 
 Run = Callable[[Any], None]
+Play = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+def by_scenario(transcripts: list[str]) -> list[Any]:
+    """Return a list of names for each scenario, as parameters of a test."""
+    groups = itertools.groupby(sorted(transcripts, key=scenario_of), scenario_of)
+    return [pytest.param(list(group), id=scenario) for scenario, group in groups]
+
+
+def scenario_of(name: str) -> str:
+    return name.rsplit("-", 1)[1]
+
+
+async def side_by_side(transcripts: list[str], play: Play) -> None:
+    """Play transcripts at the same time, each with a server of its own; an error says which it was."""
+
+    async def named(name: str) -> None:
+        try:
+            await play(load(name))
+        except Exception as exc:
+            exc.add_note(f"in {name}")
+            raise
+
+    await asyncio.gather(*map(named, transcripts))
 
 
 def time_scale_of(transcript: dict[str, Any]) -> float:
     return TIME_SCALES.get(transcript["scenario"], TIME_SCALE)
 
 
-@pytest.mark.parametrize("name", OTHERS)
-def test_transcript_is_answered_as_recorded(name: str, run: Run, dial: Any) -> None:
+@pytest.mark.parametrize("transcripts", by_scenario(OTHERS))
+def test_transcript_is_answered_as_recorded(transcripts: list[str], run: Run, dial: Any) -> None:
     """Every frame, close code and HTTP answer is the recorded one, and nothing else comes."""
-    transcript = load(name)
-    time_scale = time_scale_of(transcript)
 
-    async def main() -> None:
+    async def play(transcript: dict[str, Any]) -> None:
+        time_scale = time_scale_of(transcript)
         async with MockServer(phoenix=transcript["phoenix"], time_scale=time_scale) as server:
             await Replay(transcript, server.port, dial=dial, time_scale=time_scale).run()
 
-    run(main())
+    run(side_by_side(transcripts, play))
 
 
 @asynccontextmanager
@@ -68,13 +96,12 @@ async def program(*arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Pro
         await process.communicate()
 
 
-@pytest.mark.parametrize("name", SIGNALS)
-def test_signal_ends_connections_as_recorded(name: str, run: Run, dial: Any) -> None:
+@pytest.mark.parametrize("transcripts", by_scenario(SIGNALS))
+def test_signal_ends_connections_as_recorded(transcripts: list[str], run: Run, dial: Any) -> None:
     """A server that is terminated drains what is joined, and a killed one just vanishes."""
-    transcript = load(name)
-    time_scale = time_scale_of(transcript)
 
-    async def main() -> None:
+    async def play(transcript: dict[str, Any]) -> None:
+        time_scale = time_scale_of(transcript)
         async with program("--phoenix", transcript["phoenix"], "--time-scale", str(time_scale)) as (process, port):
 
             async def signal(what: str) -> None:
@@ -88,7 +115,7 @@ def test_signal_ends_connections_as_recorded(name: str, run: Run, dial: Any) -> 
 
             await Replay(transcript, port, dial=dial, time_scale=time_scale, signal=signal).run()
 
-    run(main())
+    run(side_by_side(transcripts, play))
 
 
 @pytest.mark.parametrize("gapped", [False, True], ids=["together", "gapped"])
@@ -114,17 +141,16 @@ def test_race_ends_in_a_recorded_variant(name: str, gapped: bool, run: Run, dial
     run(main())
 
 
-@pytest.mark.parametrize("name", names("js-*"))
-def test_official_client_would_be_answered_as_recorded(name: str, run: Run, dial: Any) -> None:
+@pytest.mark.parametrize("transcripts", by_scenario(names("js-*")))
+def test_official_client_would_be_answered_as_recorded(transcripts: list[str], run: Run, dial: Any) -> None:
     """What the official JavaScript client sent gets the answers that it got from the real server."""
-    transcript = load(name)
-    time_scale = 0.2 if "longpoll" in name else 0.05
 
-    async def main() -> None:
+    async def play(transcript: dict[str, Any]) -> None:
+        time_scale = 0.2 if "longpoll" in transcript["scenario"] else 0.05
         async with MockServer(phoenix=transcript["phoenix"], time_scale=time_scale) as server:
             await JsReplay(transcript, server.port, dial=dial, time_scale=time_scale).run()
 
-    run(main())
+    run(side_by_side(transcripts, play))
 
 
 def test_every_transcript_is_replayed() -> None:
