@@ -252,6 +252,7 @@ def test_an_import_that_never_ends_can_be_interrupted(play, until, number):
     play(test)
 
 
+@pytest.mark.slow
 def test_an_application_may_print_and_start_threads(play, until):
     """What an import writes to stdout, and the threads that it leaves running, keep nothing from starting or ending."""
     threads = (

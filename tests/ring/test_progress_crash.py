@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
@@ -132,10 +133,11 @@ class WorkerModel(RuleBasedStateMachine):
         self.memory.close()
 
 
-def test_only_events_in_hand_are_repeated_and_at_most_once(die_at) -> None:
+@pytest.mark.parametrize("examples", [30, pytest.param(200, marks=pytest.mark.slow)])
+def test_only_events_in_hand_are_repeated_and_at_most_once(die_at, examples: int) -> None:
     """A finished event never comes again, an event in hand comes again once, and after two deaths it is put aside."""
     run_state_machine_as_test(
-        lambda: WorkerModel(die_at), settings=settings(max_examples=80, stateful_step_count=50, deadline=None)
+        lambda: WorkerModel(die_at), settings=settings(max_examples=examples, stateful_step_count=50, deadline=None)
     )
 
 
