@@ -124,8 +124,8 @@ class Client:
         """Put the events of all channels that are not iterated over into this queue, from now on."""
         self._all = queue
         for channel in self._channels.values():
-            while len(channel._queue) and not channel._iterated:
-                queue.put(channel._queue._events.popleft())
+            if not channel._iterated:
+                channel._queue.pour_into(queue)
 
     async def _push(self, topic: str, event: str, payload: Any, timeout: float | None) -> Any:
         seconds = self._push_timeout if timeout is None else timeout

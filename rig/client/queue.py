@@ -42,6 +42,11 @@ class EventQueue:
         self._events.append(event)
         self._waiter.set()
 
+    def pour_into(self, other: "EventQueue") -> None:
+        """Let what waits here wait there instead."""
+        while self._events:
+            other.put(self._events.popleft())
+
     def end(self) -> None:
         """End the iteration, once what waits is taken."""
         self._ended = True
