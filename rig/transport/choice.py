@@ -34,7 +34,7 @@ from rig.errors import (
 )
 from rig.transport.base import Transport, TransportOwner
 from rig.transport.endpoint import Endpoint
-from rig.transport.upgrade import MIB, dial
+from rig.transport.upgrade import dial
 
 Mode = Literal["websocket", "longpoll", "auto"]
 
@@ -65,7 +65,7 @@ class TransportChoice:
         self,
         mode: Mode,
         *,
-        fallback_timeout: float = 2.5,
+        fallback_timeout: float,
         retry_websocket_after: float = 600.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -78,9 +78,7 @@ class TransportChoice:
         self._websocket_worked = False
         self._longpoll_until: float | None = None
 
-    async def dial(
-        self, endpoint: Endpoint, owner: TransportOwner, *, connect_timeout: float = 5.0, max_frame_bytes: int = MIB
-    ) -> Transport:
+    async def dial(self, endpoint: Endpoint, owner: TransportOwner, *, connect_timeout: float, max_frame_bytes: int) -> Transport:
         """
         Return an open transport.
 

@@ -253,22 +253,6 @@ def test_a_signal_lets_the_handlers_finish_what_either_received(play, until, ind
     play(test)
 
 
-def test_a_second_signal_ends_all_of_them(play, until):
-    """However many there are."""
-
-    async def test(stage):
-        rig = await stage.run_worker("--io-processes", "3")
-        stage.server.publish("room:0", "hang", {})
-        await until(lambda: stage.ledger.all("hanging"))
-        rig.signal(signal.SIGINT)
-        await rig.hear("draining: handlers finish what was received; a second signal ends it now")
-        rig.signal(signal.SIGINT)
-
-        assert await rig.end(within=2) == 130
-
-    play(test)
-
-
 def test_one_that_cannot_start_ends_the_run(play):
     """The exit code and the sentence are those of a run with one io process."""
 

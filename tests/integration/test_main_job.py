@@ -127,11 +127,12 @@ def test_events_that_come_during_the_drain_are_counted(play, until):
     play(test)
 
 
-def test_a_second_signal_ends_it_now(play, until):
-    """A handler that never ends holds up nobody who asks twice."""
+@pytest.mark.parametrize("io_processes", ["1", "3"])
+def test_a_second_signal_ends_it_now(play, until, io_processes):
+    """A handler that never ends holds up nobody who asks twice, however many processes there are."""
 
     async def test(stage):
-        rig = await stage.run_worker()
+        rig = await stage.run_worker("--io-processes", io_processes)
         stage.server.publish("room:0", "hang", {})
         await until(lambda: stage.ledger.all("hanging"))
         rig.signal(signal.SIGINT)

@@ -95,21 +95,24 @@ class Network:
         await (self.websocket if name == "websocket" else self.longpoll)(peer)
 
 
+LIMITS = {"connect_timeout": 5.0, "max_frame_bytes": 1024 * 1024}
+
+
 async def dial(choice, server, **limits):
     """Dial, close, and return which transport it was."""
     owner = Owner()
-    transport = await choice.dial(server.endpoint(), owner, **limits)
+    transport = await choice.dial(server.endpoint(), owner, **{**LIMITS, **limits})
     transport.close()
     await owner.wait_closed()
     return {WebSocketTransport: "websocket", LongPollTransport: "longpoll"}[type(transport)]
 
 
-def choose(network, test, mode="auto", **settings):
+def choose(network, test, mode="auto", *, fallback_timeout=2.5, **settings):
     """Run a test with a choice, a server on this network and the lines that are logged."""
     now = [0.0]
 
     async def main():
-        choice = TransportChoice(mode, clock=lambda: now[0], **settings)
+        choice = TransportChoice(mode, fallback_timeout=fallback_timeout, clock=lambda: now[0], **settings)
         async with RawServer(network.serve) as server:
             await test(choice, server, now)
 
@@ -191,7 +194,7 @@ def test_a_closed_port_does_not_lead_to_longpoll():
             taken.bind(("127.0.0.1", 0))
             endpoint = Endpoint(f"ws://127.0.0.1:{taken.getsockname()[1]}/socket")
             with pytest.raises(ConnectFailed) as caught:
-                await TransportChoice("auto").dial(endpoint, Owner())
+                await TransportChoice("auto", fallback_timeout=2.5).dial(endpoint, Owner(), **LIMITS)
             assert not hasattr(caught.value, "__notes__")
 
     run(main)
@@ -321,7 +324,7 @@ def test_a_websocket_that_opens_and_lets_nothing_through_counts_as_blocked():
 
     async def test(choice, server, now):
         owner = Owner()
-        transport = await choice.dial(server.endpoint(), owner)
+        transport = await choice.dial(server.endpoint(), owner, **LIMITS)
         transport.send([b"[1]"])
         transport.abort()
         await owner.wait_closed()
@@ -340,7 +343,7 @@ def test_a_websocket_is_tried_again_if_longpoll_does_not_help_against_swallowing
 
     async def test(choice, server, now):
         owner = Owner()
-        (await choice.dial(server.endpoint(), owner)).abort()
+        (await choice.dial(server.endpoint(), owner, **LIMITS)).abort()
         await owner.wait_closed()
         with pytest.raises(NotWebSocket, match="nothing ever came through"):
             await dial(choice, server)
@@ -424,7 +427,7 @@ def test_the_limit_of_a_message_holds_on_either_transport():
 
     async def test(choice, server, now):
         owner = Owner()
-        transport = await choice.dial(server.endpoint(), owner, max_frame_bytes=50)
+        transport = await choice.dial(server.endpoint(), owner, **{**LIMITS, "max_frame_bytes": 50})
         await owner.wait_until(lambda: owner.rejected)
         transport.abort()
         await owner.wait_closed()
