@@ -13,7 +13,7 @@ import struct
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
-from rig.transport import Closed, Endpoint
+from rig.transport import Closed, Endpoint, dial
 
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 0x1, 0x2, 0x0, 0x8, 0x9, 0xA
 
@@ -242,3 +242,25 @@ class Owner:
         assert kind == "closed" or self.closed is None, "nothing may come after transport_closed"
         self.heard.append((kind, what))
         self._changed.set()
+
+
+async def converse(behaviour: Behaviour, owner: Owner | None = None, **settings: Any) -> Owner:
+    """Dial a server with this behaviour, wait until the connection is over, and return the owner."""
+    owner = owner or Owner()
+    async with RawServer(behaviour) as server:
+        await dial(server.endpoint(), owner, **settings)
+        await owner.wait_closed()
+    return owner
+
+
+def sends(*pieces: bytes) -> Behaviour:
+    """Make a server that upgrades, writes each piece in a segment of its own, and reads to the end."""
+
+    async def behaviour(peer: Peer) -> None:
+        await peer.upgrade()
+        for piece in pieces:
+            peer.write(piece)
+            await asyncio.sleep(0.005)
+        await peer.read_to_end()
+
+    return behaviour
