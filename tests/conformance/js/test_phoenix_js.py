@@ -13,7 +13,7 @@ VERSIONS = ("1.7.24", "1.8.12")
 serializers = pytest.mark.parametrize("vsn", ["2.0.0", "1.0.0"])
 versions = pytest.mark.parametrize("phoenix", VERSIONS)
 # Each of either once: that every release speaks both is what the recordings in `test_golden_server.py` show.
-serializers_and_versions = pytest.mark.parametrize(("phoenix", "vsn"), zip(VERSIONS, ("1.0.0", "2.0.0"), strict=True))
+serializers_and_versions = pytest.mark.parametrize(("phoenix", "vsn"), list(zip(VERSIONS, ("1.0.0", "2.0.0"), strict=True)))
 
 
 def joined(topic: str, **params: Any) -> dict[str, Any]:
