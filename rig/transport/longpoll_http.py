@@ -1,7 +1,7 @@
 """
-The requests of one long-poll session, and what their answers mean.
+The requests of one long-poll session.
 
-Phoenix answers HTTP 200 to almost everything; the status that counts is in the JSON body. What must stay true:
+What must stay true:
 
 - A request is sent once. The server forgets a message when it has answered the poll that takes it, and acts on a frame when
   it has read the POST: an answer that did not arrive ends the session, so that the gap shows, and nothing happens twice.
@@ -16,11 +16,9 @@ import asyncio
 import os
 import ssl
 from datetime import UTC, datetime
-from typing import NamedTuple
 from urllib.parse import quote
 
 import aiohttp
-import msgspec
 from aiohttp_socks import ProxyConnectionError, ProxyConnector, ProxyError, ProxyTimeoutError
 from yarl import URL
 
@@ -33,39 +31,22 @@ from rig.errors import (
     NotLongPoll,
     ProxyFailed,
 )
-from rig.phoenix.message import BinaryFrame
 from rig.transport.base import Closed
-from rig.transport.close_codes import ABNORMAL, INTERNAL_ERROR
+from rig.transport.close_codes import ABNORMAL
 from rig.transport.endpoint import Endpoint
 from rig.transport.handshake import connect_failed, handshake_failed, parse_retry_after
+from rig.transport.longpoll_answer import TOO_LARGE, UNREADABLE, Answer, ended, read_body
+from rig.transport.tcp import os_reason
+from rig.transport.tunnel import WANTS_CREDENTIALS, status_refused
 
-SESSION_GONE = 3410
 NDJSON = "application/x-ndjson"
 JSON = "application/json"
 
-_POLICY_VIOLATION, _UNREADABLE, _TOO_LARGE, _TRY_LATER = 1008, 1007, 1009, 1013
 _LARGEST_ANSWER_BYTES = 64 * 1024 * 1024
 # Connections that wait longer are not used again: the server may be closing them at that very moment, and a POST that meets
 # the end of a connection cannot be repeated. Polls follow each other at once, and never wait.
 _KEEP_ALIVE = 4.0
-_BINARY_KINDS = ("\x00", "\x01", "\x02")  # push, reply, broadcast: no JSON text begins so
 _PROXY_ERRORS = (ProxyError, ProxyConnectionError, ProxyTimeoutError)
-
-
-class _Body(msgspec.Struct):
-    """What an answer holds."""
-
-    status: int
-    token: str | None = None
-    messages: list[str] = []
-
-
-class _Answer(NamedTuple):
-    """An answer as HTTP sees it."""
-
-    status: int
-    body: bytes
-    retry_after: float | None
 
 
 class _RequestFailed(Exception):
@@ -104,6 +85,7 @@ class LongPollSession:
             headers=endpoint.longpoll_headers(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
             middlewares=(_send_once,),
+            proxy=_http_proxy(endpoint),
         )
 
     async def open(self, connect_timeout: float) -> None:
@@ -125,12 +107,13 @@ class LongPollSession:
         except _AnswerTooLarge:
             raise NotLongPoll(url, "its answer is too large") from None
         except _RequestFailed as exc:
-            # An error of aiohttp about an answer carries the URL, and so the connect params: it is not kept.
-            cause = None if isinstance(exc.cause, aiohttp.ClientResponseError) else exc.cause
-            raise _not_opened(self._endpoint, exc.cause) from cause
+            # What aiohttp raises carries the URL with its connect params, or the proxy's with its password: it is not kept.
+            raise _not_opened(self._endpoint, exc.cause) from getattr(exc.cause, "os_error", None)
         except TimeoutError as exc:
             raise ConnectTimeout(url, connect_timeout) from exc
-        body = _read(answer)
+        if self._endpoint.via is not None and answer.status == WANTS_CREDENTIALS:
+            raise ProxyFailed(self._endpoint.via.display, status_refused(self._endpoint.via, answer.status))
+        body = read_body(answer)
         status = answer.status if body is None or answer.status != 200 else body.status
         if status in (401, 403):
             raise AuthenticationRefused(url, status, retry_after=answer.retry_after)
@@ -156,15 +139,15 @@ class LongPollSession:
         answer = await self._ask("GET", self._poll_headers, what="poll")
         if isinstance(answer, Closed):
             return answer
-        body = _read(answer)
+        body = read_body(answer)
         if body is None:
-            return Closed(_UNREADABLE, "a poll was answered with what is no answer of Phoenix")
+            return Closed(UNREADABLE, "a poll was answered with what is no answer of Phoenix")
         self._token = body.token or self._token
         match body.status:
             case 200 | 204:
-                return [_frame(message) for message in body.messages]
+                return body.frames()
             case status:
-                return _ended(status, "poll")
+                return ended(status, "poll")
 
     async def post(self, body: bytes, content_type: str) -> Closed | None:
         """
@@ -179,16 +162,16 @@ class LongPollSession:
         answer = await self._ask("POST", {"Accept": JSON, "Content-Type": content_type}, what="POST", body=body)
         if isinstance(answer, Closed):
             return answer
-        read = _read(answer)
+        read = read_body(answer)
         if read is None:
-            return Closed(_UNREADABLE, "a POST was answered with what is no answer of Phoenix")
-        return None if read.status == 200 else _ended(read.status, "POST")
+            return Closed(UNREADABLE, "a POST was answered with what is no answer of Phoenix")
+        return None if read.status == 200 else ended(read.status, "POST")
 
     async def close(self) -> None:
         """Close the connections. The server is not told: it forgets a session that is not polled for 1.5 windows."""
         await self._http.close()
 
-    async def _ask(self, method: str, headers: dict[str, str], *, what: str, body: bytes | None = None) -> _Answer | Closed:
+    async def _ask(self, method: str, headers: dict[str, str], *, what: str, body: bytes | None = None) -> Answer | Closed:
         try:
             async with asyncio.timeout(self._answer_timeout):
                 answer = await self._request(method, headers, body)
@@ -197,10 +180,10 @@ class LongPollSession:
         except _RequestFailed as exc:
             return Closed(ABNORMAL, f"a {what} failed: {_reason(exc.cause)}")
         except _AnswerTooLarge:
-            return Closed(_TOO_LARGE, f"an answer is larger than {_LARGEST_ANSWER_BYTES} bytes")
-        return answer if answer.status == 200 else _ended(answer.status, what)
+            return Closed(TOO_LARGE, f"an answer is larger than {_LARGEST_ANSWER_BYTES} bytes")
+        return answer if answer.status == 200 else ended(answer.status, what)
 
-    async def _request(self, method: str, headers: dict[str, str], body: bytes | None = None) -> _Answer:
+    async def _request(self, method: str, headers: dict[str, str], body: bytes | None = None) -> Answer:
         url = self._url
         if self._token is not None:
             headers = {**headers, "X-Phoenix-Longpoll-Token": self._token}
@@ -213,7 +196,7 @@ class LongPollSession:
                 self.bytes_received += sum(len(name) + len(value) + 4 for name, value in response.raw_headers)
                 waits = response.headers.get("Retry-After")
                 retry_after = parse_retry_after(waits, now=datetime.now(UTC)) if waits else None
-                return _Answer(response.status, await self._body(response), retry_after)
+                return Answer(response.status, await self._body(response), retry_after)
         except (aiohttp.ClientError, *_PROXY_ERRORS) as exc:
             raise _RequestFailed(exc) from exc
 
@@ -228,18 +211,17 @@ class LongPollSession:
 
 
 def _connector(endpoint: Endpoint) -> aiohttp.TCPConnector:
-    """Make what opens the connections: the one place that decides on TLS and on the proxy."""
+    """Make what opens the connections: the one place that decides on TLS and on a SOCKS proxy."""
     tls = endpoint.ssl_context() or True
-    proxy = _proxy(endpoint)
-    if proxy is not None:
-        return ProxyConnector.from_url(str(proxy), rdns=True, ssl=tls, keepalive_timeout=_KEEP_ALIVE)
+    if endpoint.via is not None and endpoint.via.scheme != "http":
+        return ProxyConnector.from_url(endpoint.via.url, rdns=True, ssl=tls, keepalive_timeout=_KEEP_ALIVE)
     return aiohttp.TCPConnector(ssl=tls, keepalive_timeout=_KEEP_ALIVE)
 
 
-def _proxy(endpoint: Endpoint) -> URL | None:
-    find = getattr(endpoint, "proxy_url", None)
-    found = None if find is None else find()
-    return None if found is None else URL(found)
+def _http_proxy(endpoint: Endpoint) -> str | None:
+    # aiohttp's own: python-socks takes the first piece of the answer to CONNECT for the whole. Without TLS the proxy is asked for
+    # the URL itself, which is what proxies let through that allow CONNECT to port 443 only.
+    return endpoint.proxy_url() if endpoint.via is not None and endpoint.via.scheme == "http" else None
 
 
 async def _send_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -250,43 +232,19 @@ async def _send_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHand
         raise _RequestFailed(exc) from exc
 
 
-def _read(answer: _Answer) -> _Body | None:
-    try:
-        return msgspec.json.decode(answer.body, type=_Body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-
-
-def _frame(message: str) -> bytes:
-    return BinaryFrame(message.encode()) if message.startswith(_BINARY_KINDS) else message.encode()
-
-
-def _ended(status: int, what: str) -> Closed:
-    """Say what a status means for the session: that of the body, or of HTTP where that is not 200."""
-    match status:
-        case 410:
-            return Closed(SESSION_GONE, "session_gone")
-        case 401 | 403:
-            return Closed(_POLICY_VIOLATION, "forbidden")
-        case 413:
-            return Closed(_TOO_LARGE, f"a {what} was too large")
-        case 429 | 503:
-            return Closed(_TRY_LATER, f"the server is busy ({status})")
-        case 408:
-            return Closed(INTERNAL_ERROR, f"the server did not get a {what} done in time (408)")
-        case _:
-            return Closed(INTERNAL_ERROR, f"a {what} was answered with {status}")
-
-
 def _not_opened(endpoint: Endpoint, exc: Exception) -> ConnectError:
     """Translate what aiohttp and the proxy say when no answer came."""
+    via = endpoint.via
     of_tls = (getattr(exc, "certificate_error", None), getattr(exc, "os_error", None), exc.__cause__)
     fault = next((error for error in of_tls if isinstance(error, ssl.SSLError)), None)
     if fault is not None:
         return handshake_failed(endpoint, fault)
-    proxy = _proxy(endpoint)
-    if proxy is not None and isinstance(exc, _PROXY_ERRORS):
-        return ProxyFailed(str(proxy.with_user(None)), str(exc))
+    if via is not None and isinstance(exc, aiohttp.ClientHttpProxyError):
+        return ProxyFailed(via.display, status_refused(via, exc.status))
+    if via is not None and isinstance(exc, aiohttp.ClientProxyConnectionError):
+        return ProxyFailed(via.display, os_reason(exc.os_error))
+    if via is not None and isinstance(exc, _PROXY_ERRORS):
+        return ProxyFailed(via.display, str(exc))
     if isinstance(exc, aiohttp.ClientConnectorError):
         reset = endpoint.secure and isinstance(exc.os_error, ConnectionResetError)
         return handshake_failed(endpoint, exc.os_error) if reset else connect_failed(endpoint, exc.os_error)
@@ -300,6 +258,8 @@ def _reason(exc: Exception) -> str:
             return "the connection was closed without an answer"
         case OSError(errno=int(number)):
             return os.strerror(number).lower()
+        case aiohttp.ClientHttpProxyError(status=status):
+            return f"the proxy answered HTTP {status}"
         case aiohttp.ClientPayloadError():
             return "the answer broke off"
         case aiohttp.ClientResponseError():

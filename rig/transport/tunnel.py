@@ -23,11 +23,13 @@ from rig.errors import ProxyFailed
 from rig.transport.proxy import Proxy
 from rig.transport.tcp import connect_tcp, os_reason
 
+WANTS_CREDENTIALS = 407
+"""The status that only a proxy answers. Source: RFC 9110 section 15.5.8."""
+
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d\d\d)(?: |\r)")
 _END_OF_HEADERS = b"\r\n\r\n"
 _MAX_ANSWER_BYTES = 64 * 1024
 _NO_LIMIT = 86_400.0  # python-socks has a time-out of its own, of 60 s; the limit is the caller's
-_WANTS_CREDENTIALS = 407
 
 
 class _Refused(Exception):
@@ -62,6 +64,13 @@ async def connect_through(proxy: Proxy, host: str, port: int) -> socket.socket:
     return sock
 
 
+def status_refused(proxy: Proxy, status: int) -> str:
+    """Say in words with which HTTP status a proxy has refused."""
+    if status == WANTS_CREDENTIALS:
+        return f"HTTP 407: it {'asks for' if proxy.user is None else 'does not accept this'} user and password"
+    return f"HTTP {status}"
+
+
 async def _connect_http(sock: socket.socket, proxy: Proxy, host: str, port: int) -> None:
     loop = asyncio.get_running_loop()
     authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -86,10 +95,8 @@ def _check_answer(answer: bytes, proxy: Proxy) -> None:
     if not found:
         raise _Refused("its answer is not HTTP")
     status = int(found[1])
-    if status == _WANTS_CREDENTIALS:
-        raise _Refused(f"HTTP 407: it {'asks for' if proxy.user is None else 'does not accept this'} user and password")
     if not 200 <= status < 300:
-        raise _Refused(f"HTTP {status}")
+        raise _Refused(status_refused(proxy, status))
     if answer.partition(_END_OF_HEADERS)[2]:
         raise _Refused("it sent more than its answer, though the server has not been asked yet")
 

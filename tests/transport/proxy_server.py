@@ -1,5 +1,7 @@
 """
-A proxy for the tests: CONNECT, SOCKS5 or SOCKS4, in front of servers on this machine.
+A proxy for the tests: HTTP, SOCKS5 or SOCKS4, in front of servers on this machine.
+
+As an HTTP proxy it makes a tunnel where it is asked for one with CONNECT, and passes a request on that names a whole URL.
 
 It takes every name for its own machine's, so that a name that nobody else can resolve shows who has resolved it.
 """
@@ -8,6 +10,7 @@ import asyncio
 import base64
 import contextlib
 import socket
+from urllib.parse import urlsplit
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -29,6 +32,7 @@ class ProxyServer:
 
     Attributes:
         asked: Host and port of every request, as they were sent.
+        methods: The methods of the requests, for HTTP.
         live: How many connections are open.
     """
 
@@ -43,6 +47,7 @@ class ProxyServer:
     ) -> None:
         self.scheme, self.credentials, self.refusal, self.gap, self.silent = scheme, credentials, refusal, gap, silent
         self.asked: list[tuple[str, int]] = []
+        self.methods: list[str] = []
         self.live = 0
         self.connected = asyncio.Event()
         self.port = 0
@@ -85,7 +90,7 @@ class ProxyServer:
     async def _relay(self, client: Stream) -> None:
         speak = {"http": self._http, "socks5": self._socks5, "socks4": self._socks4}[self.scheme]
         try:
-            yes, no = await speak(client)
+            yes, no, passed_on = await speak(client)
         except _Refuse as refused:
             client[1].write(refused.args[0])
             await client[1].drain()
@@ -101,7 +106,10 @@ class ProxyServer:
             client[1].close()
             await client[1].wait_closed()
             return
-        await self._answer(client[1], yes)
+        if passed_on:
+            server[1].write(passed_on)
+        else:
+            await self._answer(client[1], yes)
         try:
             async with asyncio.TaskGroup() as pumps:
                 pumps.create_task(_pump(client[0], server[1]))
@@ -118,10 +126,11 @@ class ProxyServer:
         await asyncio.sleep(0.02)  # two segments: the peer must have read the first before the second is written
         writer.write(answer[len(answer) // 2 :])
 
-    async def _http(self, client: Stream) -> tuple[bytes, bytes]:
+    async def _http(self, client: Stream) -> tuple[bytes, bytes, bytes]:
         request = (await client[0].readuntil(b"\r\n\r\n")).decode()
-        method, authority, _ = request.split(" ", 2)
-        assert method == "CONNECT"
+        method, target, _ = request.split(" ", 2)
+        authority = target if method == "CONNECT" else urlsplit(target).netloc
+        self.methods.append(method)
         host, _, port = authority.rpartition(":")
         self.asked.append((host, int(port)))
         assert f"\r\nHost: {authority}\r\n" in request
@@ -131,9 +140,12 @@ class ProxyServer:
             wanted = base64.b64encode(":".join(self.credentials).encode()).decode()
             if f"\r\nProxy-Authorization: Basic {wanted}\r\n" not in request:
                 raise _Refuse(b'HTTP/1.1 407 Who are you?\r\nProxy-Authenticate: Basic realm="x"\r\nContent-Length: 0\r\n\r\n')
-        return b"HTTP/1.1 200 Connection established\r\nVia: test\r\n\r\n", b"HTTP/1.1 502 Bad Gateway\r\n\r\n"
+        bad_gateway = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"
+        if method != "CONNECT":
+            return b"", bad_gateway, request.encode()
+        return b"HTTP/1.1 200 Connection established\r\nVia: test\r\n\r\n", bad_gateway, b""
 
-    async def _socks5(self, client: Stream) -> tuple[bytes, bytes]:
+    async def _socks5(self, client: Stream) -> tuple[bytes, bytes, bytes]:
         reader, writer = client
         version, count = await reader.readexactly(2)
         methods = await reader.readexactly(count)
@@ -161,9 +173,9 @@ class ProxyServer:
         if self.refusal is not None:
             raise _Refuse(self.refusal)
         rest = b"\x00\x01" + bytes(6)
-        return b"\x05\x00" + rest, b"\x05\x05" + rest
+        return b"\x05\x00" + rest, b"\x05\x05" + rest, b""
 
-    async def _socks4(self, client: Stream) -> tuple[bytes, bytes]:
+    async def _socks4(self, client: Stream) -> tuple[bytes, bytes, bytes]:
         reader = client[0]
         version, command = await reader.readexactly(2)
         assert (version, command) == (4, 1)
@@ -177,7 +189,7 @@ class ProxyServer:
             raise _Refuse(self.refusal)
         if self.credentials and user != self.credentials[0]:
             raise _Refuse(b"\x00\x5d" + bytes(6))
-        return b"\x00\x5a" + bytes(6), b"\x00\x5b" + bytes(6)
+        return b"\x00\x5a" + bytes(6), b"\x00\x5b" + bytes(6), b""
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,6 +1,7 @@
 """How a long-poll session is opened, and in which words it is told that it was not."""
 
 import asyncio
+import shutil
 import socket
 import traceback
 
@@ -13,6 +14,7 @@ from rig.errors import (
     ConnectTimeout,
     HandshakeRefused,
     NotLongPoll,
+    PinMismatch,
     ProxyFailed,
     TlsFailed,
 )
@@ -20,9 +22,11 @@ from rig.transport import Endpoint
 from rig.transport.longpoll import dial_longpoll
 from tests.running import run
 from tests.transport.longpoll_server import PollServer, breaks, hangs, leads_away
+from tests.transport.proxy_server import ProxyServer
 from tests.transport.raw_server import Owner, RawServer
 
 SECRET = "s3cr3t"
+SCHEMES = ["http", "socks5", "socks4"]
 
 
 async def refused(server, **settings):
@@ -215,89 +219,164 @@ def test_cookies_are_kept_for_the_session():
     run(test)
 
 
+@pytest.mark.parametrize("token", ["a\\r\\nX-Admin: 1", "a b", "\u00e9", "x" * 5000])
+def test_a_session_token_that_cannot_be_sent_back_is_no_answer_of_phoenix(token, caplog):
+    """A server cannot make us write headers of its own, or requests without an end; and it is not told as a fault of ours."""
+
+    async def test():
+        async with PollServer() as server:
+            server.opening.append(f'{{"status":410,"token":"{token}"}}'.encode())
+            error = await refused(server)
+            assert isinstance(error, NotLongPoll)
+            assert len(server.asked) == 1
+            server.polls.put_nowait(f'{{"status":200,"token":"{token}","messages":[]}}'.encode())
+            owner = Owner()
+            await dial_longpoll(server.endpoint(), owner)
+            assert (await owner.wait_closed()).code == 1007
+
+    run(test)
+    assert "Traceback" not in caplog.text
+
+
 # Through a proxy.
 
 
-class Proxied:
-    """An endpoint behind a proxy."""
-
-    def __init__(self, endpoint, proxy):
-        self._endpoint, self._proxy = endpoint, proxy
-
-    def proxy_url(self):
-        return self._proxy
-
-    def __getattr__(self, name):
-        return getattr(self._endpoint, name)
-
-
-def tunnels(seen):
-    """Make a proxy that connects whoever asks for it."""
-
-    async def behaviour(peer):
-        request = await peer.read_request()
-        seen.append((request.split("\r\n")[0], peer.header("Proxy-Authorization")))
-        host, _, port = request.split(" ")[1].rpartition(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        peer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-
-        async def pipe(source, target):
-            while data := await source.read(65536):
-                target.write(data)
-            target.close()
-
-        await asyncio.gather(pipe(peer.reader, writer), pipe(reader, peer.writer))
-
-    return behaviour
-
-
-def test_every_connection_goes_through_the_proxy():
-    """Polls and POSTs alike, the server's name and all."""
+@pytest.mark.parametrize("gap", [False, True], ids=["at once", "in pieces"])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_over_tls_every_connection_goes_through_the_proxy(scheme, gap, certificates, run_on_both):
+    """Polls and POSTs alike; the proxy finds the name, and the certificate is the server's, not the proxy's."""
+    certificates.issue("behind", "DNS:phoenix.example")
 
     async def test():
-        seen = []
-        async with PollServer() as server, RawServer(tunnels(seen)) as proxy:
-            owner = Owner()
-            endpoint = Proxied(server.endpoint(), f"http://user:{SECRET}@127.0.0.1:{proxy.port}")
-            transport = await dial_longpoll(endpoint, owner)
-            transport.send([b"[1]"])
-            server.says("[2]")
-            await owner.wait_until(lambda: owner.texts)
-            await server.wait_until(lambda: server.posted)
-            transport.close()
-            await owner.wait_closed()
-            assert {line for line, _ in seen} == {f"CONNECT 127.0.0.1:{server.port} HTTP/1.1"}
-            assert all(authorization.startswith("Basic ") for _, authorization in seen)
+        credentials = ("us@er", "p:ass" if scheme != "socks4" else "")
+        userinfo = "us%40er:p%3Aass@" if scheme != "socks4" else "us%40er@"
+        async with (
+            PollServer(certificates.server_context("behind")) as server,
+            ProxyServer(scheme, credentials=credentials, gap=gap) as proxy,
+        ):
+            url = f"wss://phoenix.example:{server.port}/socket"
+            await talk(server, Endpoint(url, {"token": SECRET}, proxy=proxy.url(userinfo), ca_file=certificates.ca_pem))
+            assert set(proxy.asked) == {("phoenix.example", server.port)}
+            assert set(proxy.methods) <= {"CONNECT"}
 
-    run(test)
+    run_on_both(test)
 
 
-def test_through_a_proxy_the_certificate_must_be_trusted_too(certificates):
-    """The proxy is not who we talk to."""
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_without_tls_every_request_goes_through_the_proxy(scheme, run_on_both):
+    """An HTTP proxy is asked for the URL itself, since many make tunnels to port 443 only; it does not pass its password on."""
 
     async def test():
-        async with PollServer(certificates.server_context()) as server, RawServer(tunnels([])) as proxy:
+        credentials = ("user", "pass" if scheme != "socks4" else "")
+        async with PollServer() as server, ProxyServer(scheme, credentials=credentials) as proxy:
+            userinfo = f"{':'.join(credentials)}@".replace(":@", "@")
+            url = f"ws://phoenix.example:{server.port}/socket"
+            await talk(server, Endpoint(url, proxy=proxy.url(userinfo)))
+            assert set(proxy.asked) == {("phoenix.example", server.port)}
+            assert "CONNECT" not in proxy.methods
+            assert {asked.headers["Host"] for asked in server.asked} == {f"phoenix.example:{server.port}"}
+
+    run_on_both(test)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_through_a_proxy_the_certificate_must_be_trusted_too(scheme, certificates, run_on_both):
+    """The proxy is not who we talk to, and could be anybody."""
+
+    async def test():
+        async with PollServer(certificates.server_context()) as server, ProxyServer(scheme) as proxy:
             with pytest.raises(TlsFailed, match="TLS with localhost failed"):
-                await dial_longpoll(Proxied(server.endpoint(), f"http://127.0.0.1:{proxy.port}"), Owner())
+                await dial_longpoll(server.endpoint(proxy=proxy.url()), Owner())
+            assert proxy.asked
+            assert not server.asked
+
+    run_on_both(test)
+
+
+@pytest.mark.parametrize("scheme", [None, *SCHEMES])
+def test_a_certificate_that_is_not_the_pinned_one_is_told_so(scheme, certificates, run_on_both):
+    """With the pin that would fit, and before anything was sent, whatever leads to the server."""
+
+    async def test():
+        async with PollServer(certificates.server_context()) as server, ProxyServer(scheme or "http") as proxy:
+            settings = {"ca_file": certificates.ca_pem, "proxy": proxy.url() if scheme else None}
+            with pytest.raises(PinMismatch, match=certificates.pin_of_key().replace("+", r"\+")):
+                await dial_longpoll(server.endpoint(pins=[certificates.pin_of_key("client")], **settings), Owner())
+            assert not server.asked
+            await talk(server, server.endpoint(pins=[certificates.pin_of_key()], **settings))
+
+    run_on_both(test)
+
+
+def test_certificates_that_were_renewed_count_from_the_next_session_on(certificates, tmp_path):
+    """Nobody has to restart a worker because the authority in a file was replaced."""
+    trusted = tmp_path / "ca.pem"
+    shutil.copy(certificates.issue_authority("former"), trusted)
+
+    async def test():
+        async with PollServer(certificates.server_context()) as server:
+            endpoint = server.endpoint(ca_file=str(trusted))
+            with pytest.raises(TlsFailed):
+                await dial_longpoll(endpoint, Owner())
+            shutil.copy(certificates.ca_pem, tmp_path / "new.pem")
+            (tmp_path / "new.pem").replace(trusted)
+            await talk(server, endpoint)
 
     run(test)
 
 
-def test_a_proxy_that_refuses_is_named_without_its_password():
+@pytest.mark.parametrize(
+    ("scheme", "target", "userinfo", "reason"),
+    [
+        ("http", "wss", "", "HTTP 407: it asks for user and password"),
+        ("http", "wss", f"user:{SECRET}@", "HTTP 407: it does not accept this user and password"),
+        ("http", "ws", "", "HTTP 407: it asks for user and password"),
+        ("http", "ws", f"{SECRET}:{SECRET}@", "HTTP 407: it does not accept this user and password"),
+        ("socks5", "wss", f"{SECRET}:{SECRET}@", "(?i)username and password"),
+        ("socks4", "ws", f"{SECRET}@", "user-id"),
+    ],
+)
+def test_a_proxy_that_refuses_is_named_without_user_and_password(scheme, target, userinfo, reason, run_on_both):
     """Whoever reads the error can tell which of the two machines to look at."""
 
     async def test():
-        async def behaviour(peer):
-            await peer.read_request()
-            peer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
-            await peer.read_to_end()
-
-        async with PollServer() as server, RawServer(behaviour) as proxy:
-            endpoint = Proxied(server.endpoint(), f"http://user:{SECRET}@127.0.0.1:{proxy.port}")
-            with pytest.raises(
-                ProxyFailed, match=f"the proxy http://127.0.0.1:{proxy.port} did not let us through .*407"
-            ) as caught:
+        async with ProxyServer(scheme, credentials=("right", "right")) as proxy:
+            endpoint = Endpoint(
+                f"{target}://phoenix.example:4000/socket", {"token": SECRET}, proxy=proxy.url(userinfo), insecure=True
+            )
+            with pytest.raises(ProxyFailed, match=reason) as caught:
                 await dial_longpoll(endpoint, Owner())
+            assert caught.value.proxy == f"{scheme}://{'***@' if userinfo else ''}127.0.0.1:{proxy.port}"
             assert SECRET not in "".join(traceback.format_exception(caught.value))
+            assert SECRET not in repr(caught.value.__cause__)
 
-    run(test)
+    run_on_both(test)
+
+
+@pytest.mark.parametrize("target", ["ws", "wss"])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_proxy_that_cannot_be_reached_is_told_so(scheme, target, run_on_both):
+    """It is not mistaken for the server, and its password is in no part of the error."""
+
+    async def test():
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            proxy = f"{scheme}://user:{SECRET}@127.0.0.1:{taken.getsockname()[1]}"
+            with pytest.raises(ProxyFailed, match=r"\*\*\*@127\.0\.0\.1:.*(?i:refused|connect)") as caught:
+                await dial_longpoll(Endpoint(f"{target}://phoenix.example/socket", proxy=proxy), Owner())
+            assert SECRET not in "".join(traceback.format_exception(caught.value))
+            assert SECRET not in repr(caught.value.__cause__)
+
+    run_on_both(test)
+
+
+async def talk(server, endpoint):
+    """Have a session: one frame each way, and its end."""
+    owner = Owner()
+    transport = await dial_longpoll(endpoint, owner)
+    transport.send([b"[1]"])
+    server.says("[2]")
+    await owner.wait_until(lambda: owner.texts == [b"[2]"])
+    await server.wait_until(lambda: server.frames[-1:] == [b"[1]"])
+    transport.close()
+    await owner.wait_closed()
