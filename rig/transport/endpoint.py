@@ -25,11 +25,12 @@ from rig.transport.proxy import Proxy, find_proxy
 from rig.transport.tls import tls_context
 from rig.transport.url import DEFAULT_PORTS, SCHEMES, over_http, parse_url, quoted
 
+SUBPROTOCOL = "sec-websocket-protocol"
+
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
 _UNSAFE_IN_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _UNRESERVED_IN_JS = "!*'()~"  # what encodeURIComponent leaves as it is, beyond what `quote` leaves
 _HANDSHAKE_HEADERS = {"upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions"}
-_SUBPROTOCOL = "sec-websocket-protocol"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +187,7 @@ class Endpoint:
 
         The subprotocol is a WebSocket's: where it would carry `auth_token`, long-poll has a header of its own.
         """
-        return [(name, value) for name, value in self.request_headers() if name.lower() != _SUBPROTOCOL]
+        return [(name, value) for name, value in self.request_headers() if name.lower() != SUBPROTOCOL]
 
     def request_headers(self) -> list[tuple[str, str]]:
         """
@@ -280,7 +281,7 @@ def _check_headers(headers: Iterable[tuple[str, str]]) -> None:
             raise ConfigError(f"the value of the header {name} holds a control character: leave it out")
         if name.lower() in _HANDSHAKE_HEADERS:
             raise ConfigError(f"the header {name} belongs to the WebSocket handshake: leave it out")
-        if name.lower() == _SUBPROTOCOL and any(other.lower() == _SUBPROTOCOL for other, _ in headers if other is not name):
+        if name.lower() == SUBPROTOCOL and any(other.lower() == SUBPROTOCOL for other, _ in headers if other is not name):
             raise ConfigError(f"the header {name} is given twice: write its values with a comma between them")
 
 

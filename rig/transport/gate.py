@@ -14,7 +14,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -39,9 +39,9 @@ async def upgrade(
     headers: Sequence[tuple[str, str]],
     ssl_context: ssl.SSLContext | None,
     server_hostname: str | None,
-) -> bool:
+) -> Mapping[str, str] | None:
     """
-    Make a WebSocket of a TCP connection, and return False if the server hung up instead of answering.
+    Make a WebSocket of a TCP connection, and return the headers of the answer, or None if the server hung up instead of answering.
 
     Args:
         listener: Given to picows, which tells it of the connection's beginning and end.
@@ -53,7 +53,7 @@ async def upgrade(
 
     Raises:
         OSError: If the connection breaks, or the TLS handshake fails.
-        WSHandshakeError: If the answer is not one that opens a WebSocket.
+        WSHandshakeError: If the answer is not one that opens a WebSocket. picows takes 16 KiB of headers at most.
 
     Source: RFC 6455 section 4.1.
     """
@@ -78,7 +78,9 @@ async def upgrade(
     loop = asyncio.get_running_loop()
     await loop.create_connection(lambda: UpgradeGate(protocol), sock=sock, ssl=ssl_context, server_hostname=server_hostname)
     await protocol.wait_until_handshake_complete()
-    return protocol.listener is not None and not protocol.transport.is_disconnected
+    if protocol.listener is None or protocol.transport.is_disconnected:
+        return None
+    return cast(Mapping[str, str], protocol.transport.response.headers)
 
 
 class UpgradeGate(asyncio.BufferedProtocol):

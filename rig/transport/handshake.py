@@ -9,6 +9,7 @@ Source: RFC 6455 section 4.2.2 (answers of the server); RFC 9110 sections 10.2.3
 
 import re
 import ssl
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from typing import NamedTuple
 from picows import WSHandshakeError, WSInvalidHeaderError
 
 from rig.errors import AuthenticationRefused, ConnectError, ConnectFailed, HandshakeRefused, NotWebSocket, PinMismatch, TlsFailed
-from rig.transport.endpoint import Endpoint
+from rig.transport.endpoint import SUBPROTOCOL, Endpoint
 from rig.transport.pins import PinFault
 from rig.transport.tcp import os_reason
 
@@ -26,6 +27,7 @@ _RETRY_AFTER = re.compile(rb"^retry-after:[ \t]*([^\r\n]*)", re.IGNORECASE | re.
 _LOCATION = re.compile(rb"^location:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 _SWITCHING_PROTOCOLS = 101
 _REDIRECTS = (301, 302, 303, 307, 308)
+_LONGEST_RETRY_AFTER = 3600.0
 
 
 class Redirect(NamedTuple):
@@ -51,6 +53,30 @@ def handshake_failed(endpoint: Endpoint, exc: OSError | WSHandshakeError) -> Con
     return TlsFailed(endpoint.host, os_reason(exc)) if endpoint.secure else NotWebSocket(endpoint.display, os_reason(exc))
 
 
+def chosen_subprotocol(endpoint: Endpoint, headers: Mapping[str, str]) -> str | None:
+    """
+    Return the subprotocol that the server has chosen from those offered, None if it chose none.
+
+    Args:
+        endpoint: What offered them.
+        headers: Of an answer that opens a WebSocket.
+
+    Raises:
+        NotWebSocket: If it chose what was not offered, a subprotocol or an extension: then both sides would take the same bytes
+            for different things. What it chose is not shown; it may be a piece of the token.
+
+    Source: RFC 6455 section 4.1 (answer of the server, 5 and 6).
+    """
+    if "Sec-WebSocket-Extensions" in headers:
+        raise NotWebSocket(endpoint.display, "it chose an extension that was not offered")
+    offers = (value for name, value in endpoint.request_headers() if name.lower() == SUBPROTOCOL)
+    offered = {offer.strip() for value in offers for offer in value.split(",")}
+    chosen = headers.get(SUBPROTOCOL)
+    if chosen is not None and chosen.strip() not in offered:
+        raise NotWebSocket(endpoint.display, "it chose a subprotocol that was not offered")
+    return chosen
+
+
 def redirect_in(exc: BaseException) -> Redirect | None:
     """
     Find the redirect in what picows raised, None if the answer is something else.
@@ -74,16 +100,22 @@ def parse_retry_after(value: str, *, now: datetime) -> float | None:
     """
     Read a Retry-After header: seconds from `now`, never negative, or None if it says nothing useful.
 
+    What is more than an hour counts as one: nobody can tell a client to stay away for good.
+
+    Raises:
+        Nothing.
+
     Source: RFC 9110 section 10.2.3.
     """
     value = value.strip()
     if value.isascii() and value.isdigit():
-        return float(value)
+        return min(float(value), _LONGEST_RETRY_AFTER)
     try:
         when = parsedate_to_datetime(value)
-    except ValueError:
+        seconds = (when.replace(tzinfo=when.tzinfo or UTC) - now).total_seconds()
+    except (ValueError, OverflowError):
         return None
-    return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - now).total_seconds())
+    return min(max(0.0, seconds), _LONGEST_RETRY_AFTER)
 
 
 def _answer_refused(endpoint: Endpoint, exc: WSHandshakeError) -> ConnectError:

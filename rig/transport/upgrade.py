@@ -8,13 +8,21 @@ import asyncio
 import socket
 from contextlib import suppress
 
+import structlog
 from picows import WSHandshakeError
 
 from rig.errors import ConnectTimeout
 from rig.transport.base import TransportOwner
 from rig.transport.endpoint import Endpoint
 from rig.transport.gate import upgrade
-from rig.transport.handshake import Redirect, closed_during_handshake, connect_failed, handshake_failed, redirect_in
+from rig.transport.handshake import (
+    Redirect,
+    chosen_subprotocol,
+    closed_during_handshake,
+    connect_failed,
+    handshake_failed,
+    redirect_in,
+)
 from rig.transport.redirects import follow
 from rig.transport.tcp import connect_tcp
 from rig.transport.tunnel import connect_through
@@ -23,6 +31,10 @@ from rig.transport.websocket import WebSocketTransport
 MIB = 1024 * 1024
 
 _TURNS_TO_CLOSE = 20
+_told: set[tuple[str, int]] = set()
+"""Servers of which it was said that they read no token; no redirect adds to them, since none takes a token to another server."""
+
+log = structlog.get_logger()
 
 
 async def dial(
@@ -84,7 +96,7 @@ async def _open(endpoint: Endpoint, transport: WebSocketTransport) -> Redirect |
     sock: socket.socket | None = None
     try:
         sock = await _connect(endpoint)
-        answered = await upgrade(
+        headers = await upgrade(
             transport.reader,
             endpoint.websocket_url(),
             sock,
@@ -92,6 +104,7 @@ async def _open(endpoint: Endpoint, transport: WebSocketTransport) -> Redirect |
             ssl_context=context,
             server_hostname=name,
         )
+        chosen = None if headers is None else chosen_subprotocol(endpoint, headers)
     except BaseException as exc:
         await _hang_up(transport, sock)
         if (redirect := redirect_in(exc)) is not None:
@@ -101,9 +114,26 @@ async def _open(endpoint: Endpoint, transport: WebSocketTransport) -> Redirect |
         if isinstance(exc, OSError | WSHandshakeError):
             raise handshake_failed(endpoint, exc) from exc
         raise
-    if not answered:
+    if headers is None:
         raise closed_during_handshake(endpoint)
+    if chosen is None and endpoint.auth_token is not None:
+        _tell_unread_token(endpoint)
     return None
+
+
+def _tell_unread_token(endpoint: Endpoint) -> None:
+    """
+    Say once of each server that it took no notice of the token; it may have let us in for other reasons.
+
+    Source: Phoenix.Transports.WebSocket 1.8 (`auth_token: true` makes it choose `phoenix`).
+    """
+    server = (endpoint.host, endpoint.port)
+    if server not in _told:
+        _told.add(server)
+        log.info(
+            "the server does not read auth tokens from the subprotocol (Phoenix before 1.8?)",
+            server=f"{endpoint.host}:{endpoint.port}",
+        )
 
 
 async def _connect(endpoint: Endpoint) -> socket.socket:

@@ -93,17 +93,17 @@ class Peer:
         digest = hashlib.sha1((self.header("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").encode())
         return base64.b64encode(digest.digest())
 
-    async def upgrade(self, then: bytes = b"") -> None:
-        """Read the request and answer it, and write more in the same segment."""
+    async def upgrade(self, then: bytes = b"", *, header: bytes = b"") -> None:
+        """Read the request and answer it, with a further header, and write more in the same segment."""
         await self.read_request()
-        self.switch_protocols(then)
+        self.switch_protocols(then, header=header)
 
-    def switch_protocols(self, then: bytes = b"") -> None:
+    def switch_protocols(self, then: bytes = b"", *, header: bytes = b"") -> None:
         """Answer the request that was read, and write more in the same segment."""
         self.upgraded = True
         self.write(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: " + self.accept() + b"\r\n\r\n" + then
+            b"Sec-WebSocket-Accept: " + self.accept() + b"\r\n" + header + b"\r\n" + then
         )
 
     async def receive(self) -> Received:

@@ -1,11 +1,13 @@
 """Everything that can go wrong before a WebSocket is open, and that nothing is left behind when it does."""
 
 import asyncio
+import contextlib
 import socket
 from datetime import UTC, datetime
 
 import psutil
 import pytest
+import structlog
 
 from rig.errors import (
     AuthenticationRefused,
@@ -123,11 +125,13 @@ def test_any_other_status_is_handshake_refused(answer, status, retry_after):
     ("value", "seconds"),
     [
         ("0", 0.0), ("120", 120.0), ("-5", None), ("1.5", None), ("", None), ("never", None), ("\N{SUPERSCRIPT TWO}", None),
+        ("9" * 400, 3600.0), ("3601", 3600.0), ("Fri, 31 Dec 9999 23:59:59 GMT", 3600.0), ("Mon, 02 Mar " + "9" * 30, None),
+        ("Mon, 02 Mar 99999999999999999999 12:01:40 GMT", None), ("Mon, 02 Mar 2026 12:01:40 +9999", None),
         ("Mon, 02 Mar 2026 12:01:40 GMT", 100.0), ("Mon, 02 Mar 2026 11:00:00 GMT", 0.0), ("Mon, 02 Mar 2026 12:00:10 -0000", 10.0),
     ],
 )  # fmt: skip
 def test_retry_after_is_seconds_or_a_date(value, seconds):
-    """Both forms are read, and nonsense is no answer."""
+    """Both forms are read, nonsense is no answer, and no server sends a client away for more than an hour."""
     assert parse_retry_after(value, now=datetime(2026, 3, 2, 12, tzinfo=UTC)) == seconds
 
 
@@ -168,6 +172,104 @@ def test_a_wrong_header_in_the_answer_is_not_websocket(wrong):
 
         error = await fail_to_dial(NotWebSocket, behaviour)
         assert wrong in str(error)
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [(b"HTTP/1.1 101 OK\r\nX: ", NotWebSocket), (b"HTTP/1.1 200 OK\r\n", HandshakeRefused), (b"", NotWebSocket)],
+)
+def test_an_answer_that_does_not_end_is_not_read_on(answer, expected):
+    """A server cannot fill our memory before there is a connection: it is hung up on long before the connect time-out."""
+
+    async def test():
+        async def behaviour(peer):
+            await peer.read_request()
+            peer.write(answer)
+            with contextlib.suppress(ConnectionError):
+                while len(sent) < 100_000:
+                    sent.append(peer.write(b"x" * 10_000))
+                    await peer.writer.drain()
+
+        sent = []
+        await fail_to_dial(expected, behaviour, connect_timeout=60)
+        assert len(sent) < 10_000
+
+    run(test)
+
+
+def test_a_refusal_with_a_long_page_is_told_as_what_it_is():
+    """Only the headers of an answer are counted."""
+
+    async def test():
+        async def behaviour(peer):
+            await peer.read_request()
+            peer.write(b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 500000\r\n\r\n" + b"x" * 500_000)
+
+        assert (await fail_to_dial(HandshakeRefused, behaviour)).retry_after == 7.0
+
+    run(test)
+
+
+def chooses(header: bytes):
+    """Make a server that opens a WebSocket with this header in its answer."""
+
+    async def behaviour(peer: Peer) -> None:
+        await peer.upgrade(close(1000), header=header)
+        await peer.read_to_end()
+
+    return behaviour
+
+
+@pytest.mark.parametrize(
+    ("settings", "header"),
+    [
+        ({}, b"Sec-WebSocket-Protocol: phoenix\r\n"),
+        ({}, b"Sec-WebSocket-Protocol: \r\n"),
+        ({"auth_token": "hush"}, b"sec-websocket-protocol: mqtt\r\n"),
+        ({"auth_token": "hush"}, b"Sec-WebSocket-Protocol: Phoenix\r\n"),
+        ({"auth_token": "hush"}, b"Sec-WebSocket-Protocol: phoenix, base64url.bearer.phx.aHVzaA\r\n"),
+        ({"headers": [("Sec-WebSocket-Protocol", "a, b")]}, b"Sec-WebSocket-Protocol: c\r\n"),
+        ({}, b"Sec-WebSocket-Extensions: permessage-deflate\r\n"),
+    ],
+)
+def test_what_was_not_offered_cannot_be_chosen(settings, header):
+    """Whoever speaks another subprotocol, or compresses, would be misunderstood."""
+
+    async def test():
+        owner = Owner()
+        async with RawServer(chooses(header)) as server:
+            with pytest.raises(NotWebSocket, match="that was not offered") as failed:
+                await dial(server.endpoint(**settings), owner)
+        assert "aHVzaA" not in str(failed.value)
+        assert owner.heard == []
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("settings", "header", "lines"),
+    [
+        ({"auth_token": "hush"}, b"", 1),
+        ({"auth_token": "hush"}, b"Sec-WebSocket-Protocol: phoenix\r\n", 0),
+        ({}, b"", 0),
+        ({"headers": [("Sec-WebSocket-Protocol", "a, b")]}, b"Sec-WebSocket-Protocol: b\r\n", 0),
+    ],
+)
+def test_a_server_that_reads_no_token_is_let_pass_and_told_of_once(settings, header, lines):
+    """Phoenix before 1.8 lets us in without a look at the token, and an operator should know: from one line, not from many."""
+
+    async def test():
+        async with RawServer(chooses(header)) as server:
+            with structlog.testing.capture_logs() as logs:
+                for _ in range(3):
+                    owner = Owner()
+                    await dial(server.endpoint(**settings), owner)
+                    assert (await owner.wait_closed()).code == 1000
+            about = {"server": f"127.0.0.1:{server.port}", "log_level": "info"}
+        told = "the server does not read auth tokens from the subprotocol (Phoenix before 1.8?)"
+        assert logs == [{"event": told, **about}] * lines
 
     run(test)
 
