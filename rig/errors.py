@@ -29,6 +29,7 @@ Every exception that rig raises on purpose, in one tree.
 The message of each is a sentence that says what to do. `exit_code` is what the command line ends with.
 """
 
+import re
 from typing import Any, ClassVar
 
 
@@ -187,7 +188,7 @@ class JoinRefused(RigError):
 
     @property
     def unauthorized(self) -> bool:
-        """True if the response says `unauthorized`, `forbidden` or the like in its `reason`."""
+        """True if the response says that it is about the token or the rights, see `says_unauthorized`."""
         return says_unauthorized(self.response)
 
 
@@ -230,10 +231,34 @@ class RemoteProtocolError(RigError):
     """A frame that no Phoenix server would send."""
 
 
+_UNAUTHORIZED = re.compile(
+    r"""(\w+:\ )?((you|user|client)\ (are|is)\ )?(
+        (unauthori[sz]ed|unauthenticated|forbidden|not\ (authori[sz]ed|authenticated)|(access|permission)\ denied)\b
+        | authentication\ (failed|required|error)\b | authori[sz]ation\ (failed|required|error)\b
+        | (
+            (invalid|expired|bad|malformed|missing|revoked)\ ?((access|auth|bearer|id|user)\ )?(jwt\ ?token|token|jwt|credentials)
+            | (the\ )?((access|auth|bearer|id|user)\ )?(token|jwt|credentials|signature)\ ((is|are|has|have|was)\ )?
+              (expired|invalid|not\ valid|malformed|missing|revoked|required)
+            | invalid\ signature | no\ token
+          )(?!\w|\ (?!at\b|on\b|since\b|given\b|provided\b|\d))
+    )""",
+    re.VERBOSE,
+)
+_LONGEST_REASON = 200
+
+
 def says_unauthorized(response: Any) -> bool:
-    """Return True if the answer to a join says `unauthorized`, `forbidden` or the like, as its `reason` or alone."""
+    """
+    Return True if the answer to a join says that it is about the token or the rights, as its `reason` or alone.
+
+    Phoenix has no code for it, so that each server has words of its own: `unauthorized`, `token_expired`, `Invalid token: …`. What
+    else can expire or be invalid, such as a room, does not count: to fetch a token would not help, and the slow lane would hurt.
+    """
     reason = response.get("reason") if isinstance(response, dict) else response
-    return isinstance(reason, str) and reason.lower() in {"unauthorized", "unauthorised", "forbidden", "unauthenticated"}
+    if not isinstance(reason, str):
+        return False
+    words = " ".join(re.split(r"[\s_-]+", reason[:_LONGEST_REASON].strip().lower()))
+    return _UNAUTHORIZED.match(words) is not None
 
 
 def _remedy(status: int) -> str:
