@@ -71,7 +71,7 @@ class Dialler:
         Raises:
             ConfigError: If the token would travel unencrypted to another host, or `token_mode` is none that there is.
         """
-        self.endpoint, self.choice, self._params = endpoint, choice, params
+        self.choice, self._params = choice, params
         self._tokens, self._mode = tokens, token_mode
         self._connect_timeout, self._max_frame_bytes = connect_timeout, max_frame_bytes
         if tokens.gives_tokens and not endpoint.may_carry_secrets:
@@ -81,6 +81,7 @@ class Dialler:
             )
         in_joins = tokens.gives_tokens and token_mode.startswith(_IN_JOINS)
         self._join_field = token_mode.removeprefix(_IN_JOINS) if in_joins else None
+        self.endpoint = replace(endpoint, token_follows=in_joins)
         if tokens.gives_tokens and not in_joins:
             endpoint.with_token("any", token_mode)  # a mode that cannot be used is found now
 

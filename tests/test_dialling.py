@@ -7,9 +7,10 @@ import pytest
 from rig.auth import Token, TokenSource
 from rig.auth.provider import NoToken
 from rig.dialling import Dialler
-from rig.errors import AuthenticationRefused, ConfigError, HandshakeRefused, TokenMissing, TokenUnavailable
+from rig.errors import AuthenticationRefused, ConfigError, HandshakeRefused, RedirectRefused, TokenMissing, TokenUnavailable
 from rig.log import mask
-from rig.transport import Endpoint
+from rig.transport import Endpoint, TransportChoice
+from tests.transport.raw_server import Owner, RawServer
 
 OWNER = object()
 TRANSPORT = object()
@@ -322,4 +323,26 @@ def test_a_token_that_was_used_is_masked_from_then_on(run, mode):
         assert mask(f"the server said: {token!r} is too old") == "the server said: '***' is too old"
 
     assert token in mask(token)
+    run(main)
+
+
+def test_a_token_of_the_joins_is_not_taken_to_where_a_server_redirects(run):
+    """It would go to another server, or without TLS, as soon as the first topic is joined there."""
+
+    async def main():
+        async def greet(peer):
+            await peer.upgrade()
+            await peer.read_to_end()
+
+        async def lead_away(peer):
+            await peer.read_request()
+            peer.write(b"HTTP/1.1 307 Go\r\nLocation: ws://127.0.0.1:%d/socket/websocket\r\n\r\n" % other.port)
+
+        async with RawServer(greet) as other, RawServer(lead_away) as server:
+            url = f"ws://127.0.0.1:{server.port}/socket"
+            with pytest.raises(RedirectRefused, match="it would carry the token to"):
+                await dialler(Provider("token"), TransportChoice("websocket"), url=url, mode="join:token")(Owner())
+            transport = await dialler(NoToken(), TransportChoice("websocket"), url=url, mode="join:token")(Owner())
+            transport.abort()
+
     run(main)

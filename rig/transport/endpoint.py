@@ -51,6 +51,7 @@ class Endpoint:
         pins: The server's certificate must fit one of these, see `rig.transport.pins.parse_pin`; none accepts any that is trusted.
         proxy: The URL of a proxy, or `env` to take it from the environment; None connects directly.
         secret_names: Names of params and headers that hold a secret, beside those whose name tells.
+        token_follows: True if a token is sent later, in the payload of joins: to leak it there would be as bad as here.
         verbatim: Dial the URL as it is, without `/websocket`, `params` and `vsn`: a server has named it, in a redirect.
 
     Raises:
@@ -71,6 +72,7 @@ class Endpoint:
     pins: tuple[str, ...] = ()
     proxy: str | None = None
     secret_names: frozenset[str] = frozenset()
+    token_follows: bool = False
     verbatim: bool = False
     via: Proxy | None = field(init=False, compare=False)
     _parts: SplitResult = field(init=False, compare=False)
@@ -232,7 +234,7 @@ class Endpoint:
 
     def secrets(self) -> list[str]:
         """Name what is sent along and must not reach another server: in words for people, without values."""
-        named = ["the token"] if self.auth_token is not None else []
+        named = ["the token"] if self.auth_token is not None or self.token_follows else []
         if self._parts.username is not None:
             named.append("user and password")
         named += [f"the header {name}" for name, _ in self.headers if self._is_secret(name)]
