@@ -54,7 +54,7 @@ def test_only_the_owner_can_read_the_file(files):
     before = os.umask(0)
     try:
         path = files.write("a", TOKEN)
-        assert (mode(path), mode(path.parent)) == (0o600, 0o700)
+        assert (mode(path), mode(path.parent), mode(path.parent.parent)) == (0o600, 0o700, 0o700)
 
         path.parent.chmod(0o755)
         path.chmod(0o644)
@@ -62,6 +62,45 @@ def test_only_the_owner_can_read_the_file(files):
         assert (mode(path), mode(path.parent)) == (0o600, 0o700)
     finally:
         os.umask(before)
+
+
+def test_a_folder_of_somebody_else_is_not_filled(files, monkeypatch):
+    """Whoever has put it there could read what is in it, or take it away."""
+    path = files.write("a", Token("first"))
+    monkeypatch.setattr("rig.auth.stores.os.geteuid", lambda: os.getuid() + 1)
+
+    with pytest.raises(TokenNotStored, match="its folder belongs to another user"):
+        files.write("a", TOKEN)
+    assert path.read_text() == "first"
+
+
+def test_a_link_in_the_place_of_the_folder_is_not_followed(files, tmp_path):
+    """The token would be elsewhere, and that place would be closed to everybody else."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o755)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "tokens").symlink_to(elsewhere)
+
+    with pytest.raises(TokenNotStored, match="did not do it"):
+        files.write("a", TOKEN)
+    assert (os.listdir(elsewhere), mode(elsewhere)) == ([], 0o755)
+
+
+def test_a_link_in_the_place_of_the_file_is_replaced_and_not_followed(files, tmp_path):
+    """What it points to stays as it is, when a token is stored and when it is deleted."""
+    path = files.write("a", Token("first"))
+    other = tmp_path / "other"
+    other.write_text("mine")
+    path.unlink()
+    path.symlink_to(other)
+
+    files.write("a", TOKEN)
+    assert (path.is_symlink(), other.read_text(), files.read("a")) == (False, "mine", TOKEN)
+
+    path.unlink()
+    path.symlink_to(other)
+    assert files.delete("a")
+    assert other.read_text() == "mine"
 
 
 def test_a_file_is_replaced_in_one_step(files, monkeypatch):
