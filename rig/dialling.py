@@ -6,6 +6,7 @@ The provider is asked anew for every attempt, unless the token itself says that 
 is, before the attempt counts as refused.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
@@ -15,10 +16,11 @@ import structlog
 from rig.auth import Token, TokenSource, provider
 from rig.config import Settings
 from rig.errors import AuthenticationRefused, ConfigError
-from rig.log import hide
+from rig.log import Throttle, hide
 from rig.transport import Endpoint, Transport, TransportChoice, TransportOwner
 
 _IN_JOINS = "join:"
+_warned = Throttle(math.inf)
 
 log = structlog.get_logger()
 
@@ -102,9 +104,11 @@ class Dialler:
         """
         endpoint = endpoint_of(settings)
         endpoint.ssl_context()  # a file that holds no certificate is an error now, and not at each attempt
+        tokens = tokens or TokenSource(provider(settings.auth, timeout=settings.auth_timeout))
+        _warn_of_risk(endpoint, gives_tokens=tokens.gives_tokens)
         return cls(
             endpoint,
-            tokens=tokens or TokenSource(provider(settings.auth, timeout=settings.auth_timeout)),
+            tokens=tokens,
             token_mode=settings.auth_mode,
             choice=TransportChoice(settings.transport, fallback_timeout=settings.fallback_timeout),
             connect_timeout=settings.connect_timeout,
@@ -182,6 +186,19 @@ class Dialler:
             if self._join_field is None:
                 endpoint = endpoint.with_token(token.value, self._mode)
         return await self.choice.dial(endpoint, owner, connect_timeout=self._connect_timeout, max_frame_bytes=self._max_frame_bytes)
+
+
+def _warn_of_risk(endpoint: Endpoint, *, gives_tokens: bool) -> None:
+    """Say once a process and server what `--insecure` has allowed."""
+    if endpoint.exposed and (gives_tokens or endpoint.secrets()):
+        risk = "secrets travel unencrypted to another host: anybody in between can read them"
+    elif endpoint.secure and endpoint.insecure and not endpoint.pins:
+        risk = "the server's certificate is not checked: anybody in between can read and change everything"
+    else:
+        return
+    server = f"{endpoint.host}:{endpoint.port}"
+    if _warned.allow((risk, server), 0.0) is not None:
+        log.warning(risk, server=server, setting="insecure")
 
 
 def endpoint_of(settings: Settings) -> Endpoint:

@@ -3,9 +3,11 @@
 import asyncio
 
 import pytest
+import structlog
 
 from rig.auth import Token, TokenSource
 from rig.auth.provider import NoToken
+from rig.config import Settings
 from rig.dialling import Dialler
 from rig.errors import AuthenticationRefused, ConfigError, HandshakeRefused, RedirectRefused, TokenMissing, TokenUnavailable
 from rig.log import mask
@@ -346,3 +348,31 @@ def test_a_token_of_the_joins_is_not_taken_to_where_a_server_redirects(run):
             transport.abort()
 
     run(main)
+
+
+UNREAD = "the server's certificate is not checked: anybody in between can read and change everything"
+READ = "secrets travel unencrypted to another host: anybody in between can read them"
+
+
+@pytest.mark.parametrize(
+    ("settings", "warning"),
+    [
+        (Settings(url="wss://a.example/socket", insecure=True), UNREAD),
+        (Settings(url="ws://b.example/socket", insecure=True, auth="env:TOKEN"), READ),
+        (Settings(url="ws://c.example/socket", insecure=True, auth="env:TOKEN", auth_mode="join:token"), READ),
+        (Settings(url="ws://d.example/socket", insecure=True, param={"token": "hunter2"}), READ),
+        (Settings(url="ws://localhost/socket", insecure=True, param={"token": "hunter2"}, proxy="http://proxy.example:1"), READ),
+        (Settings(url="wss://e.example/socket", insecure=True, pin=("aa" * 32,)), None),
+        (Settings(url="wss://f.example/socket", auth="env:TOKEN"), None),
+        (Settings(url="ws://g.example/socket", insecure=True), None),
+        (Settings(url="ws://localhost/socket", insecure=True, auth="env:TOKEN"), None),
+    ],
+)
+def test_what_insecure_has_allowed_is_said_once(settings, warning):
+    """Whoever reads the log of a worker sees that it was left on, without looking for it and without reading it a hundred times."""
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(3):
+            Dialler.of(settings)
+
+    assert [(line["event"], line["log_level"]) for line in logs] == ([(warning, "warning")] if warning else [])
+    assert "hunter2" not in str(logs)

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from rig.cli.options import SOURCES_NOTE, with_settings
 from rig.config import Loaded
@@ -19,6 +20,7 @@ Examples:
   rig whoami
   rig whoami staging                            what rig login staging has stored
   rig whoami --auth 'command:gcloud auth print-access-token'
+  rig whoami --json | jq .expires_at            null where the token does not say
 
 {SOURCES_NOTE}
 """
@@ -52,21 +54,30 @@ def whoami(loaded: Loaded, name: str | None) -> int:
         click.echo(f"Error: {source.name} gives no token", err=True)
         return _NOBODY
     log.hide(token.value)
-    where = f" ({source.where})" if isinstance(source, KeyringProvider) else ""
-    return _show(f"{source.name}{where}", token)
+    where = source.where if isinstance(source, KeyringProvider) else None
+    (_print_json if settings.json else _print)(source.name, where, token)
+    return _EXPIRED if token.expired(time.time()) else 0
 
 
-def _show(name: str, token: "Token") -> int:
+def _print(name: str, where: str | None, token: "Token") -> None:
+    click.echo(f"from   {name}{f' ({where})' if where else ''}")
+    click.echo(f"whose  {_subject(token) or 'unknown: it does not say'}")
+    click.echo(f"until  {_until(token)}")
+
+
+def _print_json(name: str, where: str | None, token: "Token") -> None:
+    expired = token.expired(time.time())
+    shown = {"from": name, "where": where, "subject": _subject(token), "expires_at": token.expires_at, "expired": expired}
+    click.echo(msgspec.json.encode(shown).decode())
+
+
+def _subject(token: "Token") -> str | None:
     from rig.auth.token import claims
     from rig.log import mask
 
     subject = claims(token.value).get("sub")
     # Claims are somebody else's text, and the terminal obeys control characters.
-    whose = mask("".join(char if char.isprintable() else "?" for char in str(subject))) if subject else "unknown: it does not say"
-    click.echo(f"from   {name}")
-    click.echo(f"whose  {whose}")
-    click.echo(f"until  {_until(token)}")
-    return _EXPIRED if token.expired(time.time()) else 0
+    return mask("".join(char if char.isprintable() else "?" for char in str(subject))) if subject else None
 
 
 def _until(token: "Token") -> str:

@@ -16,9 +16,9 @@ import msgspec
 from msgspec import Meta
 
 RUN = ("run", "check")
-CHECK = ("check",)
 CONNECT = ("run", "check", "listen", "push")
 AUTH = (*CONNECT, "whoami")
+JSON = ("check", "whoami")
 LISTEN = ("listen",)
 PUSH = ("push",)
 _KIB, _MIB, _GIB = 1024, 1024**2, 1024**3
@@ -208,7 +208,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     join_payload: Annotated[str, About("payload of each join", (*LISTEN, *PUSH), metavar="JSON")] = "{}"
     reply: Annotated[bool, About("wait for the reply and print it", PUSH)] = True
 
-    json: Annotated[bool, About("print JSON", CHECK)] = False
+    json: Annotated[bool, About("print JSON", JSON)] = False
 
     config: Annotated[
         str | None, About("read this file instead of rig.toml in the current directory", AUTH, holds="file", in_file=False)

@@ -117,10 +117,15 @@ class Endpoint:
         return self._scheme == "wss"
 
     @property
+    def exposed(self) -> bool:
+        """True if others can read what is sent: it leaves this machine without TLS."""
+        stays_here = _is_loopback(self.host) and (self.via is None or _is_loopback(self.via.host))
+        return not (self.secure or stays_here)
+
+    @property
     def may_carry_secrets(self) -> bool:
         """True if a token may be sent: over TLS, to this machine, or where the user allowed it."""
-        stays_here = _is_loopback(self.host) and (self.via is None or _is_loopback(self.via.host))
-        return self.secure or self.insecure or stays_here
+        return self.insecure or not self.exposed
 
     @property
     def display(self) -> str:

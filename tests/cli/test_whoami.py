@@ -1,5 +1,6 @@
 """`rig whoami`."""
 
+import json
 import time
 
 import pytest
@@ -97,3 +98,26 @@ def test_an_end_beyond_all_calendars_is_shown(rig, vault, jwt):
 
     assert result.exit_code == 0
     assert "until  1e+18 s after 1970" in result.stdout
+
+
+def test_a_script_gets_json(rig, vault, jwt):
+    """The same, and the end as seconds since 1970; the exit code stays."""
+    vault.passwords["rig", "default"] = token = jwt(sub="\x1b[2Jalice", exp=1_700_000_000)
+    vault.passwords["rig", "opaque"] = "hunter2-hunter2"
+    about = {"where": "the keyring", "from": "keyring:default"}
+
+    known, unknown = rig("whoami", "--json"), rig("whoami", "opaque", "--json")
+
+    assert json.loads(known.stdout) == {**about, "subject": "?[2Jalice", "expires_at": 1_700_000_000, "expired": True}
+    nothing_said = {"subject": None, "expires_at": None, "expired": False}
+    assert json.loads(unknown.stdout) == {**about, "from": "keyring:opaque", **nothing_said}
+    assert (known.exit_code, unknown.exit_code) == (4, 0)
+    assert token not in known.output
+    assert "hunter2" not in unknown.output
+
+
+def test_without_a_token_there_is_no_json(rig, vault):
+    """The sentence goes to stderr, and the exit code tells."""
+    result = rig("whoami", "--json")
+
+    assert (result.exit_code, result.stdout) == (1, "")
