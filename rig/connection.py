@@ -118,6 +118,10 @@ class Connection:
         """
         self._turn(self._socket.ping)
 
+    def reconnect(self, reason: str) -> None:
+        """End this connection, so that another follows; see `Socket.reconnect`."""
+        self._turn(lambda now: self._socket.reconnect(reason))
+
     def pause_reading(self) -> None:
         """Let TCP push back on the server; heartbeats go on."""
         if not self._paused:

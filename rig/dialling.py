@@ -75,6 +75,7 @@ class Dialler:
         """
         self.choice, self._params = choice, params
         self._tokens, self._mode = tokens, token_mode
+        self._sent: Token | None = None
         self._connect_timeout, self._max_frame_bytes = connect_timeout, max_frame_bytes
         if tokens.gives_tokens and not endpoint.may_carry_secrets:
             raise ConfigError(
@@ -175,6 +176,23 @@ class Dialler:
         if self._join_field is not None:
             self._tokens.ask(refused=refused)
 
+    @property
+    def sends_token(self) -> bool:
+        """True if the latest connection was opened with a token."""
+        return self._sent is not None
+
+    async def has_another_token(self) -> bool:
+        """
+        Ask the provider, and say whether it gives another token now than that of the latest connection; False if that had none.
+
+        Raises:
+            TokenUnavailable: If there is none that may be sent.
+        """
+        if self._sent is None:
+            return False
+        fresh = await self._tokens.renew(self._sent)
+        return fresh is not None and fresh.value != self._sent.value
+
     async def close(self) -> None:
         """Stop what goes on in the background."""
         await self._tokens.close()
@@ -185,7 +203,11 @@ class Dialler:
             hide(token.value)
             if self._join_field is None:
                 endpoint = endpoint.with_token(token.value, self._mode)
-        return await self.choice.dial(endpoint, owner, connect_timeout=self._connect_timeout, max_frame_bytes=self._max_frame_bytes)
+        transport = await self.choice.dial(
+            endpoint, owner, connect_timeout=self._connect_timeout, max_frame_bytes=self._max_frame_bytes
+        )
+        self._sent = token if self._join_field is None else None
+        return transport
 
 
 def _warn_of_risk(endpoint: Endpoint, *, gives_tokens: bool) -> None:

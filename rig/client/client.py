@@ -25,6 +25,7 @@ from rig.phoenix import Push, Socket
 from rig.phoenix import events as core
 from rig.phoenix.message import AnyMessage
 from rig.phoenix.serializer import decode_payload
+from rig.renewal import Renewal
 
 
 class Client:
@@ -40,6 +41,7 @@ class Client:
         self._push_timeout, self._join_timeout, self._max_queued = push_timeout, join_timeout, max_queued
         self._socket, self._dialler = socket, dialler
         self._connection = Connection(socket, dialler, self._on_events)
+        self._renewal = Renewal(dialler, self._connection.reconnect)
         self._channels: dict[str, ClientChannel] = {}
         self._waiting: dict[Push, asyncio.Future[Any]] = {}
         self._joining: dict[str, asyncio.Future[Any]] = {}
@@ -156,6 +158,7 @@ class Client:
         await asyncio.wait([left])
 
     async def _close(self) -> None:
+        await self._renewal.close()
         await self._connection.close()
         self._answer_pings(None, ConnectionLost("the connection was closed"))
         for joining in self._joining.values():
@@ -198,16 +201,14 @@ class Client:
             self._opened.set_exception(error)
 
     def _note_channel(self, event: core.Event) -> None:
+        self._renewal.note(event)
         match event:
             case core.Joined(topic=topic, response=response):
                 self._answer(self._joining.get(topic), response, None)
-            case core.JoinRejected(topic=topic, response=response, unauthorized=unauthorized):
-                self._dialler.renew(refused=unauthorized)
+            case core.JoinRejected(topic=topic, response=response):
                 self._answer(self._joining.get(topic), None, JoinRefused(topic, response))
             case core.JoinTimedOut(topic=topic):
                 self._answer(self._joining.get(topic), None, JoinTimeout(topic, self._join_timeout))
-            case core.ChannelErrored():
-                self._dialler.renew(refused=False)
             case core.ChannelClosed(topic=topic, left=True) if topic in self._joining:
                 pass  # an earlier life of the channel, given up before it was joined
             case core.ChannelClosed(topic=topic):

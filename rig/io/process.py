@@ -23,6 +23,7 @@ from rig.io.relay import Relay
 from rig.io.report import Reporter
 from rig.io.router import Router
 from rig.phoenix import Socket, events
+from rig.renewal import Renewal
 
 log = structlog.get_logger()
 
@@ -65,6 +66,7 @@ class IoProcess:
             rejoin_stopped=True,
         )
         connection = self._connection = Connection(phoenix, dialler, self._on_events)
+        self._renewal = Renewal(dialler, connection.reconnect)
         self._reporter = Reporter(dialler.endpoint.display, len(spec.joins), page=page, say=control.send)
         outlets = [Outlet(*attach(rings.events)) for rings in spec.rings]
         self._dispatch = Dispatch(
@@ -98,6 +100,7 @@ class IoProcess:
         await self._obey()
         for relay in self._relays:
             relay.stop()
+        await self._renewal.close()
         await self._connection.close()
         await self._dialler.close()
 
@@ -125,14 +128,6 @@ class IoProcess:
                             relay.resolve(event)
                 case _:
                     self._reporter.report(event)
-                    self._renew_token(event)
+                    self._renewal.note(event)
         for relay in self._relays:
             relay.flush()
-
-    def _renew_token(self, event: events.Event) -> None:
-        """Have a fresh token when a channel that is not joined now is joined again."""
-        match event:
-            case events.JoinRejected(unauthorized=unauthorized):
-                self._dialler.renew(refused=unauthorized)
-            case events.ChannelErrored() | events.ChannelClosed(left=False):
-                self._dialler.renew(refused=False)

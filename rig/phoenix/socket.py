@@ -155,6 +155,15 @@ class Socket:
         self._heartbeat.pinged(ref, now)
         return []
 
+    def reconnect(self, reason: str) -> Received:
+        """
+        End this connection, so that another follows as after any end; without one nothing happens, since another is on its way.
+
+        Args:
+            reason: For the server, and for whoever reads why.
+        """
+        return self._give_up(Cause.REQUESTED, reason) if self.state is SocketState.OPEN else []
+
     def close(self, now: float) -> Received:
         """End for good. Nothing is sent after this, and nothing tried again."""
         if self.state is SocketState.CLOSED:
@@ -247,11 +256,14 @@ class Socket:
                 self._send_heartbeat(now)
                 return [events.HeartbeatMissed(self._heartbeat.missed)]
             case Beat.DEAD:
-                self._heartbeat.stop()
-                self._link.give_up(Cause.HEARTBEAT_LOST)
-                return [events.CloseDue(1000, "heartbeat timeout")]
+                return self._give_up(Cause.HEARTBEAT_LOST, "heartbeat timeout")
             case None:
                 return []
+
+    def _give_up(self, cause: Cause, reason: str) -> Received:
+        self._heartbeat.stop()
+        self._link.give_up(cause)
+        return [events.CloseDue(1000, reason)]
 
     def _send_heartbeat(self, now: float) -> None:
         ref = self._outgoing.next_ref()

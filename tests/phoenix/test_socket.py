@@ -310,3 +310,24 @@ def test_a_closed_socket_takes_nothing(opened):
     assert opened.say("1", "1", "room:1", "phx_close") == []
     assert opened.sent() == []
     assert opened.socket.joined_topics == opened.socket.pending_pushes == 0
+
+
+def test_a_connection_can_be_given_up_for_the_next_one(opened):
+    """The owner closes it, and dials again within a second; what was joined is joined again."""
+    opened.joined("room:1")
+
+    assert opened.socket.reconnect("a fresh token") == [CloseDue(1000, "a fresh token")]
+    assert opened.socket.reconnect("again") == []
+    [closed, *_] = opened.socket.closed(1000, "", opened.now)
+
+    assert (closed.cause, closed.delay is not None and closed.delay < 1.0) == (Cause.REQUESTED, True)
+    assert opened.socket.reconnect("while it waits") == []
+    opened.open()
+    opened.accept("room:1")
+
+
+def test_a_connection_that_is_closed_for_good_is_not_given_up(opened):
+    """Closing counts more."""
+    opened.socket.close(opened.now)
+
+    assert opened.socket.reconnect("a fresh token") == []
