@@ -203,6 +203,8 @@ class Dialler:
             hide(token.value)
             if self._join_field is None:
                 endpoint = endpoint.with_token(token.value, self._mode)
+        for secret in endpoint.secret_values():
+            hide(secret)
         transport = await self.choice.dial(
             endpoint, owner, connect_timeout=self._connect_timeout, max_frame_bytes=self._max_frame_bytes
         )

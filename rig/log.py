@@ -23,6 +23,7 @@ _SECRET_TEXT = re.compile(
     rf"""((?:{SECRET_NAMES})[\w.-]*(?:=|["']\s*:\s*["']))[^\s"'&#,;)}}\]]+"""  # …token=x, "token": "x"
     r"|(://)[^\s/@?#]+(?=@)"  # https://user:password@host
     r"|(\bbearer[ ]|base64url\.bearer\.phx\.)[\w.~+/=-]+"  # Authorization: Bearer x, and Phoenix 1.8's subprotocol
+    r"|(\b(?:(?:proxy-)?authorization|(?:set-)?cookie|x-[\w-]*(?:token|key|secret))[\"']?\s*[:,]\s*[\"']?)[^\r\n\"']+"  # headers
     r"|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*",  # a JWT, whatever stands before it
     re.IGNORECASE,
 )
@@ -97,7 +98,7 @@ def mask(text: str) -> str:
     """
     for secret in _hidden:
         text = text.replace(secret, MASK)
-    return _SECRET_TEXT.sub(lambda found: f"{found[1] or found[2] or found[3] or ''}{MASK}", text)
+    return _SECRET_TEXT.sub(lambda found: f"{next(filter(None, found.groups()), '')}{MASK}", text)
 
 
 def mask_fields(logger: WrappedLogger, name: str, event_dict: EventDict) -> EventDict:

@@ -376,3 +376,24 @@ def test_what_insecure_has_allowed_is_said_once(settings, warning):
 
     assert [(line["event"], line["log_level"]) for line in logs] == ([(warning, "warning")] if warning else [])
     assert "hunter2" not in str(logs)
+
+
+def test_what_the_settings_hold_of_secrets_is_hidden_before_anything_is_sent(run):
+    """A server that repeats them in its answer does not bring them into a log."""
+
+    async def main():
+        endpoint = Endpoint(
+            "wss://me:url-password@example.com/socket?api_key=url%2Fapi-key",
+            {"token": "param-token", "room": "param-room"},
+            headers=(("Authorization", "Bearer header-token"), ("X-Request-Id", "header-request")),
+            proxy="http://me:proxy-password@127.0.0.1:1",
+        )
+        settings = {"token_mode": "param:late", "choice": Choice(None), "connect_timeout": 1.0, "max_frame_bytes": 1024}
+        dial = Dialler(endpoint, tokens=TokenSource(Provider("provider-token")), **settings)
+        await dial(OWNER)
+
+        secrets = ["url-password", "url/api-key", "param-token", "header-token", "proxy-password", "provider-token"]
+        assert [mask(f"no {secret} here") for secret in secrets] == ["no *** here"] * len(secrets)
+        assert mask("param-room header-request") == "param-room header-request"
+
+    run(main)

@@ -246,6 +246,15 @@ class Endpoint:
         pairs = (pair.partition("=") for pair in self._query.split("&"))
         return named + [f"the param {unquote(name)}" for name, _, value in pairs if value and self._is_secret(unquote(name))]
 
+    def secret_values(self) -> list[str]:
+        """List the secrets themselves, for whoever must keep them out of sight: a server may repeat what it was sent."""
+        headers = [value for name, value in self.headers if self._is_secret(name)]
+        pairs = (pair.partition("=") for pair in self._query.split("&"))
+        params = [unquote(value) for name, _, value in pairs if self._is_secret(unquote(name))]
+        passwords = [unquote(self._parts.password or ""), "" if self.via is None else self.via.password]
+        tokens = [value.rpartition(" ")[2] for value in headers]  # without "Bearer" before it
+        return [value for value in (self.auth_token, *headers, *tokens, *params, *passwords) if value]
+
     @property
     def _scheme(self) -> str:
         return SCHEMES[self._parts.scheme]

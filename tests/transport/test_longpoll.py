@@ -241,7 +241,7 @@ def test_a_server_that_never_waits_is_not_asked_without_end():
             transport = await dial_longpoll(server.endpoint(), Owner())
             started = asyncio.get_running_loop().time()
             await server.wait_until(lambda: len(server.gets) == 5)
-            assert asyncio.get_running_loop().time() - started >= 0.3
+            assert asyncio.get_running_loop().time() - started > 0.29  # uvloop's clock counts whole milliseconds
             await end(transport)
 
     run(test)
