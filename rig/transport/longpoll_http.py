@@ -42,6 +42,7 @@ from rig.transport.tunnel import WANTS_CREDENTIALS, status_refused
 NDJSON = "application/x-ndjson"
 JSON = "application/json"
 
+_MOST_COOKIES = 50
 _LARGEST_ANSWER_BYTES = 64 * 1024 * 1024
 # Connections that wait longer are not used again: the server may be closing them at that very moment, and a POST that meets
 # the end of a connection cannot be repeated. Polls follow each other at once, and never wait.
@@ -196,9 +197,16 @@ class LongPollSession:
                 self.bytes_received += sum(len(name) + len(value) + 4 for name, value in response.raw_headers)
                 waits = response.headers.get("Retry-After")
                 retry_after = parse_retry_after(waits, now=datetime.now(UTC)) if waits else None
+                self._forget_cookies()
                 return Answer(response.status, await self._body(response), retry_after)
         except (aiohttp.ClientError, *_PROXY_ERRORS) as exc:
             raise _RequestFailed(exc) from exc
+
+    def _forget_cookies(self) -> None:
+        """Keep the few that lead to the same server again, and not what a server makes up without end."""
+        jar = self._http.cookie_jar
+        if sum(1 for _ in jar) > _MOST_COOKIES:
+            jar.clear()
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         body = bytearray()

@@ -199,6 +199,23 @@ def test_an_answer_that_does_not_end_is_not_read_on(answer, expected):
     run(test)
 
 
+def test_an_answer_that_drips_is_given_up():
+    """A byte now and then does not keep an attempt alive."""
+
+    async def test():
+        async def behaviour(peer):
+            await peer.read_request()
+            with contextlib.suppress(ConnectionError):
+                while not peer.writer.is_closing():
+                    peer.write(b"H")
+                    await peer.writer.drain()
+                    await asyncio.sleep(0.005)
+
+        await fail_to_dial(ConnectTimeout, behaviour, connect_timeout=0.1)
+
+    run(test)
+
+
 def test_a_refusal_with_a_long_page_is_told_as_what_it_is():
     """Only the headers of an answer are counted."""
 

@@ -1,6 +1,7 @@
 """How a long-poll session is opened, and in which words it is told that it was not."""
 
 import asyncio
+import contextlib
 import shutil
 import socket
 import traceback
@@ -236,6 +237,76 @@ def test_a_session_token_that_cannot_be_sent_back_is_no_answer_of_phoenix(token,
 
     run(test)
     assert "Traceback" not in caplog.text
+
+
+def drips(head):
+    """Make a server that begins to answer and sends a byte now and then, for ever."""
+
+    async def behaviour(peer):
+        await peer.read_request()
+        peer.write(head)
+        with contextlib.suppress(ConnectionError):
+            while not peer.writer.is_closing():
+                peer.write(b"a")
+                await peer.writer.drain()
+                await asyncio.sleep(0.005)
+
+    return behaviour
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"])
+def test_an_answer_that_drips_is_given_up(head):
+    """A byte now and then does not keep an attempt alive, neither in the headers nor in the body."""
+
+    async def test():
+        async with RawServer(drips(head)) as server:
+            assert isinstance(await refused(server, connect_timeout=0.1), ConnectTimeout)
+
+    run(test)
+
+
+def test_a_poll_that_drips_ends_the_session():
+    """Within the time that an answer may take."""
+
+    async def test():
+        drip = drips(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+
+        async def behaviour(peer):
+            await peer.read_request()
+            peer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 28\r\n\r\n{"status":410,"token":"abc"}')
+            await drip(peer)
+
+        async with RawServer(behaviour) as server:
+            owner = Owner()
+            await dial_longpoll(server.endpoint(), owner, answer_timeout=0.1)
+            closed = await owner.wait_closed()
+            assert (closed.code, closed.reason) == (1006, "no answer to a poll within 0.1 s")
+
+    run(test)
+
+
+def test_cookies_without_end_are_forgotten():
+    """A server that sends new ones with each answer does not fill our memory, or our requests."""
+
+    async def test():
+        counts = []
+
+        async def behaviour(peer):
+            for number in range(40):
+                await peer.read_request()
+                counts.append((peer.header("Cookie") or "").count("="))
+                body = b'{"status":410,"token":"t"}' if number == 0 else b'{"status":200,"messages":["[1]"]}'
+                cookies = b"".join(b"Set-Cookie: n%d-%d=x\r\n" % (number, cookie) for cookie in range(10))
+                peer.write(b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n\r\n%b" % (cookies, len(body), body))
+
+        async with RawServer(behaviour) as server:
+            owner = Owner()
+            await dial_longpoll(Endpoint(f"http://localhost:{server.port}/socket"), owner)
+            await owner.wait_closed()
+        assert len(counts) == 40
+        assert max(counts) <= 70
+
+    run(test)
 
 
 # Through a proxy.
