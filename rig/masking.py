@@ -7,7 +7,7 @@ One list for all that is shown: where a name is missing here, a token is in a lo
 import re
 
 MASK = "***"
-SECRET_NAMES = "token|secret|passw(?:or)?d|authorization|cookie|credential|api[-_]?key|jwt"  # noqa: S105
+SECRET_NAMES = "token|secret|passw(?:or)?d|passphrase|authorization|cookie|credential|api[-_]?key|jwt"  # noqa: S105
 """A regular expression without groups, for use inside another; upper and lower case are the same."""
 
 _SECRET_NAME = re.compile(SECRET_NAMES, re.IGNORECASE)

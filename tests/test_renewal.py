@@ -14,7 +14,8 @@ from rig.errors import JoinRefused, TokenUnavailable
 from rig.phoenix import events
 from rig.renewal import Renewal
 from rig.transport import Endpoint
-from tests.transport.raw_server import RawServer, eventually, run, text
+from tests.running import run, until
+from tests.transport.raw_server import RawServer, text
 
 
 class Provider:
@@ -215,7 +216,7 @@ def test_a_client_gets_into_a_topic_whose_server_found_the_token_too_old():
                 with pytest.raises(JoinRefused) as refused:
                     await client.join("room:1")
                 assert refused.value.unauthorized
-                await eventually(lambda: len(shown) == 2 and client.connected)
+                await until(lambda: len(shown) == 2 and client.connected)
                 await client.join("room:1")
             assert shown == ["old-token", "fresh-token"]
 

@@ -87,7 +87,10 @@ def test_host_and_port_are_those_to_connect_to(url, host, port, secure):
 
 @pytest.mark.parametrize(
     "name",
-    ["token", "userToken", "guardian_token", "api_key", "APIKEY", "client_secret", "password", "jwt", "auth", "Authorization"],
+    [
+        *("token", "userToken", "guardian_token", "api_key", "APIKEY", "client_secret", "jwt", "auth", "Authorization"),
+        *("password", "passwd", "Passphrase", "credentials"),
+    ],
 )
 def test_secrets_are_masked_in_what_people_see(name):
     """Neither the URL's own query nor the params show a secret, whatever its exact name."""
