@@ -45,6 +45,12 @@ class ReaderOwner(Protocol):
     def ping_received(self, payload: bytes) -> None:
         """Answer a PING."""
 
+    def writing_paused(self) -> None:
+        """Note that the write buffer is full."""
+
+    def writing_resumed(self) -> None:
+        """Note that the write buffer has room again."""
+
     def close_received(self, code: int, reason: str) -> None:
         """Note the peer's CLOSE, with 1005 if it carried no code. Only `lost` comes after."""
 
@@ -160,10 +166,12 @@ class FrameReader(WSListener):
         self._owner.lost()
 
     def pause_writing(self) -> None:
-        """Do nothing: whoever sends watches `write_buffer_bytes`."""
+        """Pass on that the write buffer is full."""
+        self._owner.writing_paused()
 
     def resume_writing(self) -> None:
-        """Do nothing, see `pause_writing`."""
+        """Pass on that the write buffer has room again."""
+        self._owner.writing_resumed()
 
     def _take_whole(self, message: bytes, *, binary: bool) -> None:
         if self.stopped:

@@ -6,12 +6,13 @@ What must stay true:
 - However a connection ends, its owner hears `transport_closed` exactly once, and nothing after it.
 - The owner is not called before `dial` has returned; what comes earlier is kept until then.
 - No peer can make us wait: every way to the end has the close time-out behind it, after which the socket is cut.
+- No peer can make the write buffer grow: of the PINGs of one that does not read, only the latest is answered.
 - An exception of the owner is logged, and ends this connection with 1011: nothing that it has not seen is passed over in silence.
 
 picows makes the upgrade (`rig.transport.gate`); after it, frames are cut by `rig.transport.splitter`, judged by
 `rig.transport.reader` and written by `rig.transport.writer`.
 
-Source: RFC 6455 sections 5.5, 7.1 and 7.4.
+Source: RFC 6455 sections 5.5 (of PINGs 5.5.3), 7.1 and 7.4.
 """
 
 import asyncio
@@ -58,6 +59,8 @@ class WebSocketTransport:
         self._closing = False
         self._by_us = False
         self._paused = False
+        self._congested = False
+        self._unanswered_ping: bytes | None = None
         self._received_close: Closed | None = None
         self._lost = False
         self._failure = ""
@@ -79,6 +82,7 @@ class WebSocketTransport:
     def send(self, frames: Sequence[bytes]) -> None:
         """Queue frames in order; after the close they are dropped."""
         if not self._closing:
+            self._answer_ping()
             self._writer.write([(BINARY if type(frame) is BinaryFrame else TEXT, frame) for frame in frames])
 
     def pause_reading(self) -> None:
@@ -143,9 +147,23 @@ class WebSocketTransport:
         self._tell(self._owner.frames_rejected, count, reason)
 
     def ping_received(self, payload: bytes) -> None:
-        """Answer with a PONG."""
-        if not self._closing:
-            self._writer.write([(PONG, payload)])
+        """
+        Answer with a PONG at once; while the write buffer is full, answer only the latest PING, with what is sent next.
+
+        Source: RFC 6455 section 5.5.3.
+        """
+        self._unanswered_ping = payload
+        if not self._congested:
+            self._answer_ping()
+
+    def writing_paused(self) -> None:
+        """Note that the write buffer is full."""
+        self._congested = True
+
+    def writing_resumed(self) -> None:
+        """Note that the write buffer has room again, and answer the PING that waited for it."""
+        self._congested = False
+        self._answer_ping()
 
     def close_received(self, code: int, reason: str) -> None:
         """
@@ -192,6 +210,11 @@ class WebSocketTransport:
             self._owner.transport_closed(self._received_close or Closed(ABNORMAL, self._failure, self._by_us))
         except Exception:
             _log.exception("the owner of a connection raised")
+
+    def _answer_ping(self) -> None:
+        payload, self._unanswered_ping = self._unanswered_ping, None
+        if payload is not None and not self._closing:
+            self._writer.write([(PONG, payload)])
 
     def _apply_pause(self) -> None:
         """

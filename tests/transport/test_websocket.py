@@ -536,3 +536,68 @@ def test_a_connection_leaves_no_socket_behind():
         await asyncio.sleep(0.02)
 
     run(test)
+
+
+def test_of_the_pings_of_a_server_that_does_not_read_only_the_latest_is_answered():
+    """What waits to be written stays bounded however many come; the latest is answered as soon as there is room."""
+
+    async def test():
+        async def behaviour(peer):
+            await peer.upgrade()
+            peer.writer.transport.pause_reading()
+            for number in range(200):
+                peer.write(b"".join(frame(PING, b"%d %0120d" % (number, count)) for count in range(500)))
+                await peer.writer.drain()
+            peer.write(frame(PING, b"the latest") + text(b"flooded"))
+            await flooded.wait()
+            peer.writer.transport.resume_reading()
+            while await peer.receive() != Received(PONG, b"the latest"):
+                pass
+            peer.write(close(1000))
+            await peer.read_to_end()
+
+        flooded, owner = asyncio.Event(), Owner()
+        async with RawServer(behaviour) as server:
+            transport = await dial(server.endpoint(), owner)
+            while transport.write_buffer_bytes < 256 * KIB:
+                transport.send([b"x" * 100_000])
+            full = transport.write_buffer_bytes
+            await owner.wait_until(lambda: owner.texts)
+            assert transport.write_buffer_bytes < full + KIB
+            flooded.set()
+            await owner.wait_closed()
+
+    run(test)
+
+
+def test_a_ping_that_waits_for_room_is_answered_with_what_is_sent_next():
+    """Whoever always has something to send does not keep the server waiting for its PONG."""
+
+    async def test():
+        async def behaviour(peer):
+            await peer.upgrade()
+            peer.writer.transport.pause_reading()
+            await full.wait()
+            peer.write(frame(PING, b"old") + frame(PING, b"new") + text(b"pinged"))
+            await sent.wait()
+            peer.writer.transport.resume_reading()
+            received = [await peer.receive()]
+            while received[-1] != Received(TEXT, b"next"):
+                received.append(await peer.receive())
+            assert received[-2:] == [Received(PONG, b"new"), Received(TEXT, b"next")]
+            assert Received(PONG, b"old") not in received
+            peer.write(close(1000))
+            await peer.read_to_end()
+
+        full, sent, owner = asyncio.Event(), asyncio.Event(), Owner()
+        async with RawServer(behaviour) as server:
+            transport = await dial(server.endpoint(), owner)
+            while transport.write_buffer_bytes < 256 * KIB:
+                transport.send([b"x" * 1000] * 100)
+            full.set()
+            await owner.wait_until(lambda: owner.texts)
+            transport.send([b"next"])
+            sent.set()
+            await owner.wait_closed()
+
+    run(test)
