@@ -376,6 +376,7 @@ def test_a_connection_that_has_idled_is_not_posted_on(monkeypatch):
         (b"[]", 1007, "a poll was answered with what is no answer of Phoenix"),
         (b'{"status":200,"messages":[1]}', 1007, "a poll was answered with what is no answer of Phoenix"),
         (b'{"status":200,"messages":["\xff"]}', 1007, "a poll was answered with what is no answer of Phoenix"),
+        ({"status": 200, "token": "t\0"}, 1007, "a poll was answered with what is no answer of Phoenix"),
         (b'{"status":200,"messages":["\\ud800"]}', 1007, "a poll was answered with what is no answer of Phoenix"),
         (breaks, 1006, "a poll failed: the connection was closed without an answer"),
         (breaks_off, 1006, "a poll failed: the answer broke off"),

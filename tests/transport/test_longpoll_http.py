@@ -54,6 +54,7 @@ async def refused(server, **settings):
         ({"status": 410}, NotLongPoll, "its answer has no token"),
         (b"<html>", NotLongPoll, "its answer is not what Phoenix says"),
         (b'{"status":410,"token":"\xff"}', NotLongPoll, "its answer is not what Phoenix says"),
+        ({"status": 410, "token": "t\r\nX-Evil: 1"}, NotLongPoll, "its answer is not what Phoenix says"),
         (breaks, NotLongPoll, "the connection was closed without an answer"),
     ],
 )
