@@ -64,4 +64,4 @@ class ClientChannel:
 
     async def leave(self) -> None:
         """Leave the topic, and return when the server has confirmed it; the iteration ends."""
-        await self._client._leave(self.topic)
+        await self._client._leave(self)

@@ -50,6 +50,7 @@ class Client:
         self._all: EventQueue | None = None
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._paused = False
+        self._closed = False
 
     @property
     def connected(self) -> bool:
@@ -128,6 +129,8 @@ class Client:
         for channel in self._channels.values():
             if not channel._iterated:
                 channel._queue.pour_into(queue)
+        if self._closed:
+            queue.end()
 
     async def _push(self, topic: str, event: str, payload: Any, timeout: float | None) -> Any:
         seconds = self._push_timeout if timeout is None else timeout
@@ -147,8 +150,9 @@ class Client:
         if rejected.done():
             rejected.result()
 
-    async def _leave(self, topic: str) -> None:
-        if topic not in self._channels:
+    async def _leave(self, channel: ClientChannel) -> None:
+        topic = channel.topic
+        if self._closed or self._channels.get(topic) is not channel:
             return
         left = self._leaving.get(topic)
         if left is None:
@@ -158,6 +162,7 @@ class Client:
         await asyncio.wait([left])
 
     async def _close(self) -> None:
+        self._closed = True
         await self._renewal.close()
         await self._connection.close()
         self._answer_pings(None, ConnectionLost("the connection was closed"))

@@ -251,6 +251,47 @@ def test_a_left_channel_ends_its_iteration_and_takes_no_push() -> None:
     run(test)
 
 
+def test_a_channel_that_has_ended_leaves_no_later_one_of_its_topic() -> None:
+    """Whoever still holds the old one takes nothing from whoever joined anew, and does not wait for it."""
+
+    async def test() -> None:
+        async with talking() as (server, client):
+            old = await client.join("room:1")
+            await old.send("stop")
+            assert [event async for event in old] == []
+            joining = asyncio.create_task(client.join("room:1"))
+            await asyncio.sleep(0)
+            await old.leave()
+            new = await joining
+            await old.leave()
+
+            assert server.clients[0]["channels"] == ["room:1"]
+            await new.leave()
+            assert server.clients[0]["channels"] == []
+
+    run(test)
+
+
+def test_after_the_end_of_the_client_nobody_waits() -> None:
+    """Leaving a channel is done at once, and an iteration that begins then has only what came before."""
+
+    async def test() -> None:
+        async with MockServer() as server:
+            async with connect(server.url) as client:
+                left, channel = await client.join("room:1"), await client.join("room:2")
+                server.publish("room:2", "news", {"n": 1})
+                await channel.push("ok_only")
+                closing = asyncio.create_task(client._close())
+                await asyncio.sleep(0)
+                await left.leave()
+                assert not closing.done(), "the server has not answered the close yet"
+                await closing
+            await channel.leave()
+            assert [event.payload async for event in client.events()] == [{"n": 1}]
+
+    run(test)
+
+
 def test_each_channel_has_its_own_events() -> None:
     """An iteration over a channel yields the events of its topic, in order, from its join on."""
 

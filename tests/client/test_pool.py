@@ -259,5 +259,19 @@ def test_leaving_the_context_closes_every_connection() -> None:
     run(test)
 
 
+def test_an_iteration_that_begins_after_the_end_has_only_what_came_before() -> None:
+    """Nobody waits for events of connections that are closed."""
+
+    async def test() -> None:
+        async with MockServer() as server:
+            async with connect(server.url, pool=3) as pool:
+                channel = await pool.join("room:1")
+                server.publish("room:1", "news", {"n": 1})
+                await channel.push("ok_only")
+            assert await _collect(pool) == ["news"]
+
+    run(test)
+
+
 async def _collect(pool: Client | Pool) -> list[str]:
     return [event.event async for event in pool.events()]
