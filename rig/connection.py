@@ -138,13 +138,18 @@ class Connection:
                 self._transport.resume_reading()
             self._turn(self._socket.reading_resumed)
 
-    async def close(self) -> None:
-        """Close for good, and return when the transport is gone."""
+    def end(self) -> None:
+        """Close for good, and wait for nothing: the transport goes by itself."""
         if self._paused:
             self.resume_reading()
         self._turn(self._socket.close)
         if self._dialling is not None:
             self._dialling.cancel()
+
+    async def close(self) -> None:
+        """Close for good, and return when the transport is gone."""
+        self.end()
+        if self._dialling is not None:
             await asyncio.gather(self._dialling, return_exceptions=True)
         if self._transport is not None:
             await self._ended.wait()

@@ -161,10 +161,10 @@ class Client:
             self._relieve()
         await asyncio.wait([left])
 
-    async def _close(self) -> None:
+    def _end(self) -> None:
+        """Close for good in one turn: whoever is cancelled while it closes leaves nothing that goes on, and nobody who waits."""
         self._closed = True
-        await self._renewal.close()
-        await self._connection.close()
+        self._connection.end()
         self._answer_pings(None, ConnectionLost("the connection was closed"))
         for joining in self._joining.values():
             self._answer(joining, None, ConnectionLost("the connection was closed"))
@@ -172,6 +172,11 @@ class Client:
             channel._end()
         if self._all is not None:
             self._all.end()
+
+    async def _close(self) -> None:
+        self._end()
+        await self._renewal.close()
+        await self._connection.close()
 
     def _on_events(self, received: list[core.Event]) -> None:
         for event in received:

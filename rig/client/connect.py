@@ -135,8 +135,10 @@ async def connect_with(
         await client._opened
         yield client
     finally:
-        await client._close()
-        await tokens.close()
+        try:
+            await client._close()
+        finally:
+            await tokens.close()
 
 
 def _client(settings: Settings, dialler: Dialler, max_queued: int) -> Client:

@@ -86,6 +86,8 @@ class Pool:
         return asyncio.gather(*(client._opened for client in self._clients))
 
     async def _close(self) -> None:
+        for client in self._clients:
+            client._end()
         await asyncio.gather(*(client._close() for client in self._clients))
 
     def _relieve(self) -> None:

@@ -6,7 +6,7 @@ import importlib
 import pytest
 
 from mock_server.server import MockServer
-from rig.client import Client, Pool, Presence, connect
+from rig.client import Client, ClientChannel, Pool, Presence, connect
 from rig.errors import AuthenticationRefused, ConfigError, ConnectFailed, ConnectionLost, JoinRefused, LocalProtocolError
 from rig.routing import rendezvous
 from tests.client.talking import take, talking
@@ -255,6 +255,38 @@ def test_leaving_the_context_closes_every_connection() -> None:
                 await pushing
             assert not pool.connected
             await until(lambda: not server.clients)
+
+    run(test)
+
+
+@pytest.mark.parametrize("pool", [1, 3])
+def test_a_close_that_is_cancelled_leaves_nothing_that_goes_on(pool: int) -> None:
+    """No connection comes back, no iteration waits, and the token is not asked for again."""
+
+    async def test() -> None:
+        asked = 0
+
+        def token() -> str:
+            nonlocal asked
+            asked += 1
+            return "t"
+
+        async def use(server: MockServer) -> None:
+            async with connect(server.url, pool=pool, auth=token) as client:
+                channels.append(await client.join("room:1"))
+                closing.set()
+
+        async with MockServer() as server:
+            closing, channels = asyncio.Event(), list[ClientChannel]()
+            using = asyncio.create_task(use(server))
+            await closing.wait()
+            before = asked
+            using.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await using
+            assert [event async for event in channels[0]] == []
+            await until(lambda: not server.clients)
+            assert asked == before
 
     run(test)
 
