@@ -148,16 +148,16 @@ async def _hang_up(transport: WebSocketTransport, sock: socket.socket | None) ->
 
     picows shields the handshake from cancellation, and keeps its transport to itself. Shutting the socket down makes that
     transport see the end of the stream and close in the next turns of the loop, so that the descriptor is free afterwards.
+    An answer that is read before that end opens the connection all the same, which then reads nothing: it is cut.
     """
     if sock is None:
         return
-    if transport.is_open:
-        transport.abort()
-    else:
-        with suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
+    with suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
     for _ in range(_TURNS_TO_CLOSE):
         if sock.fileno() == -1:
             return
+        if transport.is_open:
+            transport.abort()
         await asyncio.sleep(0)
     sock.close()

@@ -350,8 +350,8 @@ def test_a_timeout_says_how_long_and_where():
     run(test)
 
 
-def test_a_cancellation_while_the_answer_arrives_leaves_nothing_behind():
-    """Whichever came first: the server sees the end, and the owner of a connection that nobody has hears nothing."""
+def test_a_cancellation_while_the_answer_arrives_leaves_nothing_behind(run_on_both):
+    """Whichever came first: the server sees the end, the owner hears nothing, and the next connection is not disturbed."""
 
     async def test():
         async def behaviour(peer):
@@ -360,15 +360,21 @@ def test_a_cancellation_while_the_answer_arrives_leaves_nothing_behind():
             await peer.read_to_end()
             hung_up.set()
 
+        async def behaves(peer):
+            await peer.upgrade(close(1000))
+            await peer.read_to_end()
+
         hung_up, owner = asyncio.Event(), Owner()
-        async with RawServer(behaviour) as server:
+        async with RawServer(behaviour) as server, RawServer(behaves) as other:
             dialling = asyncio.ensure_future(dial(server.endpoint(), owner))
             with pytest.raises(asyncio.CancelledError):
                 await dialling
+            await dial(other.endpoint(), next_owner := Owner())  # with the descriptor that has become free
+            await next_owner.wait_closed()
             await asyncio.wait_for(hung_up.wait(), 1)
         assert owner.heard == []
 
-    run(test)
+    run_on_both(test)
 
 
 def test_tls_works_with_the_authority_named(certificates):
