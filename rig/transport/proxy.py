@@ -105,7 +105,7 @@ def parse_proxy(text: str, *, source: str) -> Proxy:
         _refuse(source, "TLS to the proxy itself is not supported, TLS through it is")
     if parts.scheme not in _SCHEMES:
         _refuse(source, "its kind is unknown")
-    if not host or not port or _UNSAFE.search(text):
+    if not host or not port or _UNSAFE.search(text) or _UNSAFE.search(host):
         _refuse(source, "it needs a host and a port, and no blanks")
     user, password = parts.username, unquote(parts.password or "")
     proxy = Proxy(_SCHEMES[parts.scheme], host, port, None if user is None else unquote(user), password)
