@@ -54,7 +54,8 @@ class Certificates:
         """Make another certificate with the key of `of`."""
         shutil.copy(self.folder / f"{of}.key", self.folder / f"{name}.key")
         self._openssl("req", "-x509", "-key", f"{of}.key", "-days", "2", "-out", f"{name}.pem", "-subj", f"/CN={name}",
-                      "-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "subjectAltName=DNS:localhost")  # fmt: skip
+                      "-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "subjectAltName=DNS:localhost",
+                      "-addext", "basicConstraints=critical,CA:FALSE")  # fmt: skip
 
     def pin_of_key(self, name: str = "server") -> str:
         """Pin a key in the way of curl's manual."""
