@@ -8,7 +8,7 @@ import pytest
 from mock_server.frames import BINARY, TEXT, encode_frame
 
 GOOD = 20
-DEEP = b'{"a":' * 3_000 + b"1" + b"}" * 3_000
+DEEP = b'{"a":' * 50_000 + b"1" + b"}" * 50_000
 
 
 def text(payload):
