@@ -16,8 +16,9 @@ export async function broadcasts(world) {
   const [toAlice, toBob] = [alice, bob].map((channel) => events(channel, "news"));
   const news = (n) => ({ event: "news", payload: { n } });
   alice.push("broadcast", news(1));
+  await toAlice.take(1);
   const reply = await answer(bob.push("broadcast_reply", news(2)));
-  await toAlice.take(2);
+  await toAlice.take(1);
   await answer(alice.push("broadcast_from", news(3)));
   await world.get("/broadcast/room:both/news?n=4");
   await world.control("publish", { topic: "room:both", event: "news", payload: { n: 5 } });
