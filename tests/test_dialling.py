@@ -344,12 +344,8 @@ def test_a_token_of_the_joins_is_not_taken_to_where_a_server_redirects(run):
             url = f"ws://127.0.0.1:{server.port}/socket"
             choice = TransportChoice("websocket", fallback_timeout=1.0)
             with pytest.raises(RedirectRefused, match="it would carry the token to"):
-                await dialler(Provider("token"), TransportChoice("websocket", fallback_timeout=1.0), url=url, mode="join:token")(
-                    Owner()
-                )
-            transport = await dialler(NoToken(), TransportChoice("websocket", fallback_timeout=1.0), url=url, mode="join:token")(
-                Owner()
-            )
+                await dialler(Provider("token"), choice, url=url, mode="join:token")(Owner())
+            transport = await dialler(NoToken(), choice, url=url, mode="join:token")(Owner())
             transport.abort()
 
     run(main)

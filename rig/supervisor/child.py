@@ -27,6 +27,8 @@ _DEAF = ("/bin/sh", "-c", 'trap "" INT TERM; exec "$@"', "sh")
 """Executes a command that ignores both signals from its first instruction on. The loop resets what `preexec_fn` would set."""
 _KEEP_HEAP = {"MALLOC_TRIM_THRESHOLD_": str(64 << 20), "MALLOC_TOP_PAD_": str(4 << 20)}
 """For glibc: a batch's memory is used again by the next, instead of going back to the kernel and being asked for anew."""
+_PRINT_AT_ONCE = {"PYTHONUNBUFFERED": "1"}
+"""What a handler prints is seen when it prints it, and not lost when its process is killed, where stdout is a pipe too."""
 
 log = structlog.get_logger()
 
@@ -52,7 +54,7 @@ async def spawn(module: str, fds: Sequence[int]) -> tuple[asyncio.subprocess.Pro
             stdin=asyncio.subprocess.DEVNULL,
             pass_fds=(theirs.fileno(), *fds),
             start_new_session=True,
-            env={**_KEEP_HEAP, **os.environ},
+            env={**_KEEP_HEAP, **_PRINT_AT_ONCE, **os.environ},
         )
     except OSError:
         ours.close()
