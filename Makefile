@@ -1,7 +1,8 @@
 # `make` alone lists the targets. Each works on a fresh machine: it sets up .venv itself if it is missing.
 
 PYTHON ?= python3
-PYTHON2 ?= $(firstword $(wildcard $(addsuffix /python2.7,$(subst :, ,$(PATH)) $(HOME)/.pyenv/versions/2.7.18/bin)))
+# Not by the PATH alone: what pyenv puts there runs nothing by itself.
+PYTHON2 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/2.7.18/bin/python2.7 $(addsuffix /python2.7,$(subst :, ,$(PATH)))))
 VENV := .venv
 BIN := $(VENV)/bin
 AUTOBAHN := $(VENV)/autobahn
