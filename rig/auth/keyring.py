@@ -29,7 +29,7 @@ class KeyringProvider:
             timeout: Seconds that the keyring may take.
         """
         self._name, self._timeout = name, timeout
-        self._asking: threading.Thread | None = None
+        self._asking = False
         self.name = f"keyring:{name}"
         self.where: str | None = None
 
@@ -41,13 +41,13 @@ class KeyringProvider:
             TokenMissing: If neither has it.
             TokenUnavailable: If the keyring fails or takes too long and there is no file.
         """
-        if self._asking is not None and self._asking.is_alive():
+        if self._asking:
             raise TokenUnavailable(self.name, "the keyring has not answered the last question yet: see if it asks for a password")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[tuple[Token, str]] = loop.create_future()
         # A thread of its own: those of the loop's executor are waited for at the end, and this one may never come back.
-        self._asking = threading.Thread(target=self._ask, args=(loop, answer), name="rig-keyring", daemon=True)
-        self._asking.start()
+        threading.Thread(target=self._ask, args=(loop, answer), name="rig-keyring", daemon=True).start()
+        self._asking = True
         try:
             async with asyncio.timeout(self._timeout):
                 token, self.where = await answer
@@ -64,6 +64,7 @@ class KeyringProvider:
             error = exc
 
         def settle() -> None:
+            self._asking = False
             if answer.done():
                 return
             if error is not None:
@@ -74,7 +75,7 @@ class KeyringProvider:
         try:
             loop.call_soon_threadsafe(settle)
         except RuntimeError:  # the loop is closed: nobody waits any longer
-            return
+            self._asking = False
 
 
 def read(name: str) -> tuple[Token, str]:

@@ -1,9 +1,9 @@
 """Tokens that `rig login` has stored."""
 
-import asyncio
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,6 +11,7 @@ from rig.auth import Token
 from rig.auth.keyring import KeyringProvider
 from rig.auth.stores import FileStore
 from rig.errors import TokenMissing, TokenUnavailable
+from tests.running import until
 
 PATIENCE = 8.0
 
@@ -84,6 +85,26 @@ def test_a_locked_keyring_does_not_mean_that_nobody_is_signed_in(run, vault, ask
     run(main)
 
 
+def test_an_answer_ends_its_question_at_once(run, vault, asked, monkeypatch):
+    """Though the thread that has asked may take a moment longer to end."""
+    may_end = threading.Event()
+
+    class Lingering(threading.Thread):
+        def run(self):
+            super().run()
+            may_end.wait(PATIENCE)
+
+    monkeypatch.setattr("rig.auth.keyring.threading", SimpleNamespace(Thread=Lingering))
+    vault.passwords["rig", "staging"] = "hunter2"
+
+    async def main():
+        assert (await asked.fetch()).value == "hunter2"
+        assert (await asked.fetch()).value == "hunter2"
+        may_end.set()
+
+    run(main)
+
+
 def test_a_keyring_that_waits_for_its_user_does_not_stop_the_loop(run, vault):
     """It is given up in time, is not asked again meanwhile, and may answer late."""
     unlocked = threading.Event()
@@ -98,7 +119,7 @@ def test_a_keyring_that_waits_for_its_user_does_not_stop_the_loop(run, vault):
             await provider.fetch()
 
         unlocked.set()
-        await asyncio.to_thread(provider._asking.join)
+        await until(lambda: not provider._asking)
         assert (await KeyringProvider("staging", timeout=PATIENCE).fetch()).value == "hunter2"
 
     run(main)
