@@ -10,6 +10,7 @@ import pytest
 from mock_server import MockServer
 from mock_server.longpoll import Session, Sessions
 from tests.mock_server.poller import Poller, serving
+from tests.running import until
 
 FAST = 0.05
 
@@ -42,7 +43,7 @@ def test_parked_poll_returns_with_the_first_message(run: Run) -> None:
             await poller.open()
             await poller.join("room:a")
             poll = asyncio.create_task(poller.poll())
-            await asyncio.sleep(0.05)
+            await until(lambda: server._sessions._polls)
             assert not poll.done()
             server.publish("room:a", "news", {"n": 1})
             assert await asyncio.wait_for(poll, 1) == [[None, None, "room:a", "news", {"n": 1}]]
@@ -58,9 +59,9 @@ def test_later_of_two_polls_gets_the_messages(run: Run) -> None:
             await poller.open()
             await poller.join("room:a")
             earlier = asyncio.create_task(poller.poll())
-            await asyncio.sleep(0.05)
+            await until(lambda: len(server._sessions._polls) == 1)
             later = asyncio.create_task(poller.poll())
-            await asyncio.sleep(0.05)
+            await until(lambda: len(server._sessions._polls) == 2)
             server.publish("room:a", "news", {})
             assert len(await later) == 1
             assert await earlier == []
@@ -140,10 +141,10 @@ def test_session_that_is_held_up_looks_like_one_that_has_ended(run: Run) -> None
     """While a join takes long no request finds the session: messages get 410, and a poll opens another one."""
 
     async def main() -> None:
-        async with serving(time_scale=0.2) as (_, poller):
+        async with serving(time_scale=0.2) as (server, poller):
             await poller.open()
             joining = asyncio.create_task(poller.post(["1", "1", "room:slow", "phx_join", {}]))
-            await asyncio.sleep(0.05)
+            await until(lambda: next(iter(server.sockets)).held)
             assert await poller.post([None, "2", "phoenix", "heartbeat", {}]) == 410
             assert (await poller.call("GET"))["token"] != poller.token
             await joining
@@ -209,7 +210,7 @@ def test_server_can_end_a_session(ends_it: str, run: Run) -> None:
             await poller.open()
             await poller.join("room:a")
             poll = asyncio.create_task(poller.poll())
-            await asyncio.sleep(0.05)
+            await until(lambda: server._sessions._polls)
             (client,) = server.clients
             assert (client["transport"], client["channels"]) == ("longpoll", ["room:a"])
             ended = {
@@ -275,7 +276,7 @@ def test_stopping_answers_the_poll_that_waits(run: Run, dial: Any) -> None:
             joined, idle = await dial(server.port), await dial(server.port)
             await joined.join("room:a")
             poll = asyncio.create_task(poller.poll())
-            await asyncio.sleep(0.05)
+            await until(lambda: server._sessions._polls)
             stopping = asyncio.create_task(server.stop())
             assert (await joined.receive()).code == 1012
             assert not poll.done()
