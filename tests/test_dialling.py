@@ -5,33 +5,18 @@ import asyncio
 import pytest
 import structlog
 
-from rig.auth import Token, TokenSource
+from rig.auth import TokenSource
 from rig.auth.provider import NoToken
 from rig.config import Settings
 from rig.dialling import Dialler
 from rig.errors import AuthenticationRefused, ConfigError, HandshakeRefused, RedirectRefused, TokenMissing, TokenUnavailable
 from rig.log import mask
 from rig.transport import Endpoint, TransportChoice
+from tests.auth.providing import Provider
 from tests.transport.raw_server import Owner, RawServer
 
 OWNER = object()
 TRANSPORT = object()
-
-
-class Provider:
-    """Gives out tokens one after the other; an exception among them is raised."""
-
-    name = "the test"
-
-    def __init__(self, *tokens):
-        self.tokens, self.asked = list(tokens), 0
-
-    async def fetch(self):
-        self.asked += 1
-        token = self.tokens.pop(0) if len(self.tokens) > 1 else self.tokens[0]
-        if isinstance(token, Exception):
-            raise token
-        return None if token is None else Token(token)
 
 
 class Choice:

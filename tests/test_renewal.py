@@ -7,31 +7,16 @@ import pytest
 import structlog
 
 import rig
-from rig.auth import Token, TokenSource
+from rig.auth import TokenSource
 from rig.auth.provider import NoToken
 from rig.dialling import Dialler
 from rig.errors import JoinRefused, TokenUnavailable
 from rig.phoenix import events
 from rig.renewal import Renewal
 from rig.transport import Endpoint
+from tests.auth.providing import Provider
 from tests.running import run, until
 from tests.transport.raw_server import RawServer, text
-
-
-class Provider:
-    """Gives out tokens one after the other, the last one for ever; an exception among them is raised."""
-
-    name = "the test"
-
-    def __init__(self, *tokens):
-        self.tokens, self.asked = list(tokens), 0
-
-    async def fetch(self):
-        self.asked += 1
-        token = self.tokens.pop(0) if len(self.tokens) > 1 else self.tokens[0]
-        if isinstance(token, Exception):
-            raise token
-        return Token(token)
 
 
 class Choice:
