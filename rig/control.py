@@ -33,15 +33,16 @@ class RingFds(msgspec.Struct, frozen=True):
 
 
 class RingsFds(msgspec.Struct, frozen=True):
-    """The three rings between one io process and one worker."""
+    """The four rings between one io process and one worker."""
 
     events: RingFds
     replies: RingFds
     pushes: RingFds
+    storage: RingFds
 
     def all(self) -> tuple[int, ...]:
         """Return every descriptor, to be inherited."""
-        return (*self.events.all(), *self.replies.all(), *self.pushes.all())
+        return (*self.events.all(), *self.replies.all(), *self.pushes.all(), *self.storage.all())
 
 
 class RouteSpec(msgspec.Struct, frozen=True):
@@ -60,7 +61,9 @@ class IoSpec(msgspec.Struct, frozen=True, tag="io"):
     All that an io process needs.
 
     Attributes:
+        settings: With the state directory that is used, and all else as the user set it.
         name: For the log: "io", "io-0".
+        index: Its number among the io processes, from 0: topics are spread over them.
         joins: Its own topics, with their join payloads.
         rings: For each worker, those between the two.
         counters: The descriptor of its page.
@@ -68,6 +71,7 @@ class IoSpec(msgspec.Struct, frozen=True, tag="io"):
 
     settings: Settings
     name: str
+    index: int
     url: str
     joins: dict[str, Any]
     routes: list[RouteSpec]

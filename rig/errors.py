@@ -4,7 +4,9 @@ Every exception that rig raises on purpose, in one tree.
     RigError                        what a user may want to catch
     ├── ConfigError                 an option, an environment variable or a key in rig.toml is wrong
     ├── AppError                    the application cannot be loaded or does not fit
-    │   └── HandlerSignatureError   a handler or a callback takes the wrong parameters
+    │   ├── HandlerSignatureError   a handler or a callback takes the wrong parameters
+    │   └── StateDirectoryUnusable  the state directory cannot be made or written to
+    │       └── StateDirectoryBusy  … because another run has it
     ├── ConnectError                no connection came about
     │   ├── ConnectFailed           no TCP connection: name not found, refused, unreachable
     │   ├── ConnectTimeout          not done within the connect time-out
@@ -19,6 +21,8 @@ Every exception that rig raises on purpose, in one tree.
     │       ├── AuthenticationRefused   … with 401 or 403
     │       └── RedirectRefused         … with a redirect that is not followed
     ├── TokenNotStored              the keyring or the folder did not take, or give up, a token
+    ├── StoreFailed                 the store did not take it: disk full, file damaged, not writable
+    │   └── OutboxFull              … because the outbox holds as much as it may
     ├── ConnectionLost              the connection ended while something waited for it
     ├── JoinRefused, JoinTimeout    a join was answered with an error, or not at all
     ├── PushRefused, PushTimeout    a push was answered with an error, or not at all
@@ -53,6 +57,48 @@ class AppError(RigError):
 
 class HandlerSignatureError(AppError):
     """A handler or a callback does not take what it is called with."""
+
+
+class StateDirectoryUnusable(AppError):
+    """The state directory cannot be made, is not ours, or cannot be written to."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(
+            f"the state directory {path} cannot be used ({reason}): make it writable, or name another with --state-dir"
+        )
+
+
+class StateDirectoryBusy(StateDirectoryUnusable):
+    """Another run has the state directory. `holder` is its process number as text, empty if it is not known."""
+
+    def __init__(self, path: str, holder: str) -> None:
+        self.path, self.holder, self.reason = path, holder, "another run has it"
+        process = f" (process {holder})" if holder else ""
+        AppError.__init__(
+            self,
+            f"another rig run{process} uses the state directory {path}: end that one, or give this one its own with --state-dir",
+        )
+
+
+class StoreFailed(RigError):
+    """The store did not take or give what it was asked for; nothing of that was stored. `reason` says why."""
+
+    def __init__(self, path: str, reason: str, remedy: str) -> None:
+        self.path, self.reason, self.remedy = path, reason, remedy
+        super().__init__(f"{path} failed ({reason}): {remedy}")
+
+
+class OutboxFull(StoreFailed):
+    """The outbox holds as much as it may: the push was not stored."""
+
+    def __init__(self, path: str, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        super().__init__(
+            path,
+            f"the outbox has reached its limit of {limit_bytes} bytes",
+            "wait until the server has taken some, purge what is not wanted with rig outbox purge, or raise --outbox-max-bytes",
+        )
 
 
 class ConnectError(RigError):

@@ -31,10 +31,10 @@ from rig.control import (
     WorkerSpec,
 )
 
-FDS = RingsFds(RingFds(3, (4,)), RingFds(5, (6, 7)), RingFds(8, (9,)))
+FDS = RingsFds(RingFds(3, (4,)), RingFds(5, (6, 7)), RingFds(8, (9,)), RingFds(10, (11,)))
 SETTINGS = Settings(target="app:app", param={"token": "x"}, header=(("a", "b"),))
 TO_CHILD = [
-    IoSpec(SETTINGS, "io-1", "ws://x/socket", {"a:*": {"since": 1}}, [RouteSpec("a:*", "tick", None)], [FDS], 10),
+    IoSpec(SETTINGS, "io-1", 1, "ws://x/socket", {"a:*": {"since": 1}}, [RouteSpec("a:*", "tick", None)], [FDS], 10),
     WorkerSpec(SETTINGS, 1, [FDS, FDS], 11),
     DescribeSpec(SETTINGS),
     Drain(),
@@ -170,7 +170,7 @@ def test_oversized_line_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_fds_are_listed_for_inheritance() -> None:
     """A worker inherits every descriptor of its three rings."""
-    assert FDS.all() == (3, 4, 5, 6, 7, 8, 9)
+    assert FDS.all() == (3, 4, 5, 6, 7, 8, 9, 10, 11)
 
 
 @pytest.mark.parametrize("message", [message for message in TO_CHILD if isinstance(message, IoSpec | WorkerSpec | DescribeSpec)])

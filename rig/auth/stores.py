@@ -6,9 +6,7 @@ message has a token in it.
 """
 
 import contextlib
-import errno
 import os
-import stat
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +15,7 @@ from urllib.parse import quote
 from rig.auth.file import FileProvider
 from rig.auth.token import Token
 from rig.errors import TokenMissing, TokenNotStored, TokenUnavailable
+from rig.private import make_private
 
 if TYPE_CHECKING:
     from keyring.backend import KeyringBackend
@@ -113,7 +112,7 @@ class FileStore:
         """
         path = self.path(name)
         try:
-            _make_private(self._folder)
+            make_private(self._folder)
             _replace(path, token.value.encode())
         except OSError as exc:
             raise TokenNotStored(str(path), exc.strerror or type(exc).__name__) from None
@@ -165,28 +164,6 @@ def _state_folder() -> Path:
     import platformdirs
 
     return platformdirs.user_state_path("rig") / "tokens"
-
-
-def _make_private(folder: Path) -> None:
-    """
-    Have a folder that only we can enter, and make those above it that are missing as private.
-
-    One that is a link or belongs to somebody else was put there for us to fill: it is refused.
-
-    Source: XDG Base Directory Specification, "Referencing this specification" (0700).
-    """
-    for missing in [above for above in reversed(folder.parents) if not above.exists()]:
-        missing.mkdir(mode=0o700, exist_ok=True)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        about = os.fstat(opened)
-        if about.st_uid != os.geteuid():
-            raise PermissionError(errno.EPERM, "its folder belongs to another user")
-        if stat.S_IMODE(about.st_mode) != 0o700:
-            os.fchmod(opened, 0o700)
-    finally:
-        os.close(opened)
 
 
 def _replace(path: Path, content: bytes) -> None:

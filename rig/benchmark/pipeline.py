@@ -53,7 +53,15 @@ class Pipeline:
     async def __aenter__(self) -> Self:
         self._directory = tempfile.TemporaryDirectory(prefix="rig-bench-")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("RIG_") and name != "WEB_CONCURRENCY"}
-        arguments = ["rig.benchmark.app:app", "--url", self._server.url, "--workers", str(self._count)]
+        arguments = [
+            "rig.benchmark.app:app",
+            "--url",
+            self._server.url,
+            "--workers",
+            str(self._count),
+            "--state-dir",
+            self._directory.name,
+        ]
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "rig", "run", *arguments, "--status-interval", "0", "--log-level", "warning"),
             stdin=asyncio.subprocess.DEVNULL,

@@ -21,6 +21,7 @@ AUTH = (*CONNECT, "whoami")
 JSON = ("check", "whoami")
 LISTEN = ("listen",)
 PUSH = ("push",)
+STATE = RUN
 _KIB, _MIB, _GIB = 1024, 1024**2, 1024**3
 
 
@@ -106,8 +107,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ring_bytes: Annotated[
         int,
         Meta(ge=64 * _KIB, le=_GIB),
-        About("size of each of the three rings between an io process and a worker; a power of two", unit="bytes"),
+        About("size of each of the four rings between an io process and a worker; a power of two", unit="bytes"),
     ] = 4 * _MIB
+    state_dir: Annotated[
+        str | None,
+        About(
+            "where pushes that must not be lost, dead letters, cursors and spilled events are kept; one for each run; without it "
+            "the platform's place for state, by the name of the application",
+            STATE,
+            metavar="DIR",
+            variables=("STATE_DIRECTORY",),
+        ),
+    ] = None
     status_interval: Annotated[SecondsOrZero, About("time between two status lines; 0 prints none", unit="s")] = 5.0
     mock_rate: Annotated[
         float,

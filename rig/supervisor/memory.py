@@ -33,16 +33,25 @@ class Ring:
 
 @dataclass(frozen=True, slots=True)
 class Rings:
-    """The three rings between one io process and one worker."""
+    """
+    The four rings between one io process and one worker.
+
+    Attributes:
+        events: io process → worker: what the handlers handle.
+        replies: io process → worker: what became of pushes; never behind events.
+        pushes: Worker → io process; a record is committed before it is handed on.
+        storage: Worker → io process: what is to be stored; a record is committed once it is.
+    """
 
     events: Ring
     replies: Ring
     pushes: Ring
+    storage: Ring
 
     @property
     def fds(self) -> RingsFds:
         """The descriptors, as a child is told them."""
-        return RingsFds(self.events.fds, self.replies.fds, self.pushes.fds)
+        return RingsFds(self.events.fds, self.replies.fds, self.pushes.fds, self.storage.fds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +100,7 @@ class SharedMemory:
         Raises:
             OSError: If the system has no descriptor or no memory left.
         """
-        _allow_descriptors(workers * (3 * _DESCRIPTORS_A_RING * settings.io_processes + 2) + _DESCRIPTORS_BESIDE)
+        _allow_descriptors(workers * (4 * _DESCRIPTORS_A_RING * settings.io_processes + 2) + _DESCRIPTORS_BESIDE)
         self.workers = [
             WorkerMemory(
                 tuple(_rings(settings) for _ in range(settings.io_processes)),
@@ -105,7 +114,7 @@ class SharedMemory:
         """Free it, once no child needs it."""
         for worker in self.workers:
             for rings in worker.rings:
-                for ring in (rings.events, rings.replies, rings.pushes):
+                for ring in (rings.events, rings.replies, rings.pushes, rings.storage):
                     ring.bell.close()
                     ring.memory.close()
             worker.page.close()
@@ -126,7 +135,7 @@ def _allow_descriptors(count: int) -> None:
 
 def _rings(settings: Settings) -> Rings:
     size = settings.ring_bytes
-    return Rings(_ring(size, settings.concurrency), _ring(size), _ring(size))
+    return Rings(_ring(size, settings.concurrency), _ring(size), _ring(size), _ring(size))
 
 
 def _ring(capacity: int, lanes: int = 0) -> Ring:

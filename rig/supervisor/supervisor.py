@@ -21,6 +21,7 @@ from rig.supervisor.child import Child
 from rig.supervisor.description import describe
 from rig.supervisor.memory import SharedMemory
 from rig.supervisor.mock import BundledMock
+from rig.supervisor.state import claimed
 from rig.supervisor.status import Status, overall
 from rig.worker.describe import Description
 
@@ -64,7 +65,7 @@ class Supervisor:
         Run until a signal, and return the exit code.
 
         Raises:
-            AppError: If the application, or the bundled mock server, cannot be started.
+            AppError: If the application, or the bundled mock server, cannot be started, or the state directory not be used.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -79,11 +80,13 @@ class Supervisor:
                 return 0
             if mock:
                 log.info("no --url: the bundled mock server plays the Max platform", url=mock.url)
-            memory = _make_memory(self._settings)
-            try:
-                return await self._run(description, mock.url if mock else self._settings.url or "", memory)
-            finally:
-                memory.close()
+            with claimed(self._settings, description.name) as directory:
+                self._settings = msgspec.structs.replace(self._settings, state_dir=str(directory.path))
+                memory = _make_memory(self._settings)
+                try:
+                    return await self._run(description, mock.url if mock else self._settings.url or "", memory)
+                finally:
+                    memory.close()
         finally:
             if mock:
                 await mock.stop()
@@ -136,7 +139,7 @@ class Supervisor:
         for index, page in enumerate(memory.io_pages):
             name = "io" if settings.io_processes == 1 else f"io-{index}"
             rings = [worker.fds[index] for worker in memory.workers]
-            io_spec = IoSpec(settings, name, url, joins[index], routes, rings, page.fd)
+            io_spec = IoSpec(settings, name, index, url, joins[index], routes, rings, page.fd)
             self._ios.append(Child(name, "rig.io", io_spec, (*_flat(rings), page.fd), self._heard))
             if settings.io_processes > 1 and not joins[index]:
                 log.warning("no topic falls to this io process: fewer --io-processes would do", name=name)

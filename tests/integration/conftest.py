@@ -178,10 +178,12 @@ class Stage:
     Attributes:
         server: A mock server in the test's own process.
         ledger: What the application's handlers wrote.
+        state: The state directory of its runs.
     """
 
     def __init__(self, folder: Path, server: MockServer) -> None:
         self.folder, self.server = folder, server
+        self.state = folder / "state"
         self.ledger = Ledger(folder / "ledger")
         self.ledger.folder.mkdir()
         self.topics: list[str] = []
@@ -197,7 +199,13 @@ class Stage:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             cwd=self.folder,
-            env={**_clean_environment(), MARK: self._mark, "LEDGER": str(self.ledger.folder), **environment},
+            env={
+                **_clean_environment(),
+                MARK: self._mark,
+                "XDG_STATE_HOME": str(self.folder / "home"),
+                "LEDGER": str(self.ledger.folder),
+                **environment,
+            },
         )
         command = Command(process)
         self._commands.append(command)
@@ -211,7 +219,7 @@ class Stage:
         """Start `rig run` with the application of these tests, and return when it has joined all its topics."""
         command = await self.rig(
             *("run", "ledger_app:app", "--app-dir", str(HERE), "--url", url or self.server.url, "--workers", str(workers)),
-            *("--log-format", "json", "--status-interval", "0", *options),
+            *("--log-format", "json", "--status-interval", "0", "--state-dir", str(self.state), *options),
             LEDGER_TOPICS=str(topics),
         )
         self.topics = [f"room:{number}" for number in range(topics)]

@@ -51,7 +51,7 @@ def test_every_descriptor_is_its_own(memory: SharedMemory) -> None:
     """No ring is shared by two workers, none by two io processes, none by two directions."""
     fds = all_descriptors(memory)
 
-    assert len(set(fds)) == len(fds) == 2 * 2 * 3 * 2 + 2 + 2
+    assert len(set(fds)) == len(fds) == 2 * 2 * 4 * 2 + 2 + 2
 
 
 def test_descriptors_are_inherited_only_where_they_are_named(memory: SharedMemory) -> None:

@@ -1,0 +1,106 @@
+"""
+The state directory: what a run keeps, and the lock that only one run can hold.
+
+    lock            held by the supervisor while it lives; names its process
+    rig.db          outbox, dead letters, cursors
+    spill.db        events that the workers were too slow for
+    flight/         what happened before a connection was lost
+
+What must stay true: the folder is 0700, and every file in it 0600.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from rig.errors import StateDirectoryBusy, StateDirectoryUnusable
+from rig.private import make_private
+
+_UNFIT = re.compile(r"[^\w.-]+")
+
+
+class Lock:
+    """Held until `release`, or until the process is gone, however it ends."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def release(self) -> None:
+        """Let another run have the directory."""
+        os.close(self._fd)
+
+
+@dataclass(frozen=True, slots=True)
+class StateDirectory:
+    """A folder, and what lies where in it."""
+
+    path: Path
+
+    @classmethod
+    def of_app(cls, name: str) -> "StateDirectory":
+        """Return the directory of an application that was given none: the platform's place for state, and its name there."""
+        return cls(root() / (_UNFIT.sub("-", name).strip(".-") or "app"))
+
+    @property
+    def database(self) -> Path:
+        """Outbox, dead letters and cursors."""
+        return self.path / "rig.db"
+
+    @property
+    def spill(self) -> Path:
+        """Events that the workers were too slow for."""
+        return self.path / "spill.db"
+
+    @property
+    def flights(self) -> Path:
+        """The dumps of the flight recorder."""
+        return self.path / "flight"
+
+    def create(self) -> None:
+        """
+        Have it, for us alone.
+
+        Raises:
+            StateDirectoryUnusable: If it cannot be made, or belongs to somebody else.
+        """
+        try:
+            make_private(self.path.resolve())
+        except OSError as exc:
+            raise StateDirectoryUnusable(str(self.path), exc.strerror or str(exc)) from exc
+
+    def lock(self) -> Lock:
+        """
+        Take it for one run.
+
+        Raises:
+            StateDirectoryBusy: If another run has it.
+            StateDirectoryUnusable: If it cannot be written to.
+        """
+        try:
+            fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as exc:
+            raise StateDirectoryUnusable(str(self.path), exc.strerror or str(exc)) from exc
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(fd, 20, 0).decode("ascii", "replace").strip()
+            os.close(fd)
+            raise StateDirectoryBusy(str(self.path), holder) from None
+        with contextlib.suppress(OSError):  # a full disk: the lock holds, only its owner's number is not there to be read
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode("ascii"), 0)
+        return Lock(fd)
+
+
+def root() -> Path:
+    """
+    Return the folder of all directories that were not named by `--state-dir`.
+
+    Source: XDG Base Directory Specification, XDG_STATE_HOME, by way of platformdirs.
+    """
+    import platformdirs
+
+    return platformdirs.user_state_path("rig") / "apps"
