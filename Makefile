@@ -9,7 +9,7 @@ AUTOBAHN := $(VENV)/autobahn
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow conformance autobahn check fmt bench build clean
+.PHONY: help run test test-slow soak soak-short conformance autobahn check fmt bench build clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,14 @@ test: $(VENV)/.dev  ## every test that takes less than a few seconds, in paralle
 
 test-slow: $(VENV)/.dev  ## the tests that take longer
 	$(BIN)/python -m pytest -m slow -n 2 --timeout 600
+
+soak-short: $(VENV)/.dev  ## every proof of docs/reliability.md, a few rounds each: some minutes
+	$(BIN)/python -m pytest -m soak -n 2 --timeout 600
+
+soak: $(VENV)/.dev  ## the proofs at full length, one after the other: about an hour; writes the table of docs/reliability.md
+	rm -f .soak.jsonl
+	RIG_SOAK=long RIG_RELIABILITY=$(CURDIR)/.soak.jsonl $(BIN)/python -m pytest -m soak -n 0 --timeout 3600
+	$(BIN)/python -m tests.reliability.report .soak.jsonl docs/reliability.md
 
 conformance: $(VENV)/.dev  ## rig's client against a Phoenix server (URL=wss://host/socket), or else against the mock server
 	RIG_CONFORMANCE_URL='$(URL)' $(BIN)/python -m pytest tests/conformance/any_server -n 0 --verbose
