@@ -7,6 +7,7 @@ import signal
 import ssl
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,6 +15,8 @@ import msgspec
 import uvloop
 
 from mock_server.behaviour import UnknownPhoenixVersion
+from mock_server.history import History
+from mock_server.received import Received
 from mock_server.scenarios import SCENARIOS
 from mock_server.server import MockServer
 
@@ -58,6 +61,9 @@ def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
 @click.option("--scenario", default="reference", show_default=True, type=click.Choice(sorted(SCENARIOS)), help="What to simulate.")
 @click.option("--rate", default=50.0, show_default=True, type=click.FloatRange(0), help="Live updates per second of the scenario.")
 @click.option("--phoenix", default="1.8.12", show_default=True, help="Phoenix version to behave like, such as 1.7.24.")
+@click.option("--history", default=1000, show_default=True, type=click.IntRange(1), help="Events kept of each topic history:*.")
+@click.option("--state", type=click.Path(dir_okay=False, path_type=Path), help="A file that keeps them when this program ends.")
+@click.option("--idempotency-field", default="idempotency_key", show_default=True, help="Where pushes to ledger:* have their key.")
 @click.option("--strict-join-ref", is_flag=True, help="Drop pushes with a null join_ref, as Phoenix 1.8.3 to 1.8.11 do.")
 @click.option(
     "--time-scale", default=1.0, show_default=True, type=click.FloatRange(0.001), help="Factor on every time-out and wait."
@@ -67,11 +73,22 @@ def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
 @click.option("--log-level", default="warning", show_default=True, type=click.Choice(_LOG_LEVELS), help="What goes to stderr.")
 @click.option("--exit-with-parent", is_flag=True, help="Exit when stdin ends.")
 def main(
-    *, host: str, port: int, cert: str | None, key: str | None, log_level: str, exit_with_parent: bool, **options: Any
+    *,
+    host: str,
+    port: int,
+    history: int,
+    state: Path | None,
+    idempotency_field: str,
+    cert: str | None,
+    key: str | None,
+    log_level: str,
+    exit_with_parent: bool,
+    **options: Any,
 ) -> None:
     """Run a mock Phoenix server; the first line on stdout is JSON with its URLs."""
     logging.basicConfig(level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
+        options |= {"history": History(history, state), "received": Received(idempotency_field)}
         server = MockServer(host=host, port=port, ssl_context=_tls(cert, key), **options)
     except (UnknownPhoenixVersion, ssl.SSLError) as exc:
         raise click.UsageError(str(exc)) from exc

@@ -121,7 +121,7 @@ class Channel:
 
     def push(self, event: str, payload: Any) -> None:
         """Send to this client only."""
-        self.socket.deliver(self.socket.serializer.encode_push(self.join_ref, self.topic, event, payload))
+        self.socket.deliver_event(self.socket.serializer.encode_push(self.join_ref, self.topic, event, payload))
 
     def reply(self, ref: Any, reply: Reply) -> None:
         """Answer a push, now or later."""

@@ -4,6 +4,7 @@ What both transports do before there is a socket: the origin, the version, and t
 Source: Phoenix.Socket, `__connect__/3`; Plug.Conn.Query.
 """
 
+import asyncio
 import re
 from urllib.parse import parse_qsl
 
@@ -15,6 +16,8 @@ from mock_server.origin import origin_allowed
 from mock_server.serializer import SERIALIZERS, Serializer
 from mock_server.socket import Environment, Identity, RequestRecord
 
+_LOOK_AGAIN = 0.02
+"""Seconds after which a connection that hangs looks whether it still has to."""
 _VERSIONS = re.compile(r"([12])\.0\.(0|[1-9]\d*)(\+.*)?")
 
 
@@ -29,6 +32,13 @@ def check_request(request: web.Request, mount: Mount, environment: Environment) 
         refuse(environment.faults.refuse_connections)
     if not origin_allowed(request.headers.get(hdrs.ORIGIN), mount.origins):
         refuse(403)
+
+
+async def hang(request: web.Request, environment: Environment) -> None:
+    """Wait as long as a fault says, or the client: aiohttp does not tell a handler that it has gone."""
+    faults, upgrade = environment.faults, "websocket" in request.headers.get(hdrs.UPGRADE, "").lower()
+    while (faults.hang_connections or (upgrade and faults.hang_websockets)) and request.transport is not None:  # noqa: ASYNC110
+        await asyncio.sleep(_LOOK_AGAIN)
 
 
 def connect(request: web.Request, mount: Mount, environment: Environment, *, auth_token: str | None) -> tuple[Serializer, Identity]:

@@ -55,6 +55,12 @@ class Connection(Protocol):
     def write(self, frames: bytes) -> None:
         """Send one or many complete frames; nothing happens on a closed connection."""
 
+    def freeze(self) -> None:
+        """Send and read nothing until `thaw`, as on a link that is dead without a word; the client's TCP stays open."""
+
+    def thaw(self) -> None:
+        """Go on; a connection that the server has ended meanwhile ends now for its client too."""
+
     async def drained(self) -> None:
         """Wait until more may be written, or the client is gone."""
 

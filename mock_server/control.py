@@ -1,7 +1,7 @@
 """
 The control API: JSON over HTTP under `/control`, for tests, benchmarks and people.
 
-A request that cannot be understood is answered with 400 and `{"error": …}`.
+`GET /control` lists what there is. A request that cannot be understood is answered with 400 and `{"error": …}`.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 from aiohttp import web
 
+from mock_server.describe import describe_join
 from mock_server.flood import Flood, FloodRequest, SizeTooSmall
 from mock_server.pace import Pace, PaceRequest
 from mock_server.serializer import Unencodable
@@ -35,6 +36,18 @@ class Kick(msgspec.Struct, forbid_unknown_fields=True):
     client: str | None = None
     all: bool = False
     code: int = 1000
+
+
+class Freeze(msgspec.Struct, forbid_unknown_fields=True):
+    """What `POST /control/freeze` takes: one client, or nothing for all that are connected."""
+
+    client: str | None = None
+
+
+class ForgetHistory(msgspec.Struct, forbid_unknown_fields=True):
+    """What `POST /control/forget_history` takes: a topic, or nothing for all."""
+
+    topic: str | None = None
 
 
 class Disconnect(msgspec.Struct, forbid_unknown_fields=True):
@@ -112,30 +125,74 @@ class ControlApi:
         """Say what was sent on each topic."""
         return _json(self._server.ledger.snapshot())
 
+    async def received(self, request: web.Request) -> web.Response:
+        """Say for each topic of ledger:* how many pushes came, and how many were lost, doubled, reordered or refused."""
+        return _json(self._server.received.snapshot())
+
+    async def joins(self, request: web.Request) -> web.Response:
+        """List the last joins: when (monotonic seconds), by whom, of which topic, with what; secrets masked."""
+        return _json([describe_join(join) for join in self._server.joins.of()])
+
+    async def history(self, request: web.Request) -> web.Response:
+        """Say for each topic of history:* its newest id, and how many events are kept."""
+        return _json(self._server.history.snapshot())
+
+    async def forget_history(self, request: web.Request) -> web.Response:
+        """Drop the kept events of a topic, or of all, so that nobody can resume; ids go on."""
+        body = await _read(request, ForgetHistory)
+        return _json({"forgotten": self._server.history.forget(body.topic)})
+
+    async def freeze(self, request: web.Request) -> web.Response:
+        """Neither send nor read on one connection, or on all that there are, as on a dead link."""
+        body = await _read(request, Freeze)
+        return _json({"frozen": self._server.freeze(body.client)})
+
+    async def thaw(self, request: web.Request) -> web.Response:
+        """Let frozen connections go on."""
+        return _json({"thawed": self._server.thaw()})
+
+    def table(self) -> list[tuple[str, str, _Handler]]:
+        """Return method, path and handler of everything that is understood."""
+        return [
+            ("GET", "", self.index),
+            ("GET", "/clients", self.clients),
+            ("POST", "/publish", self.publish),
+            ("POST", "/flood", self.flood),
+            ("POST", "/pace", self.pace),
+            ("POST", "/kick", self.kick),
+            ("POST", "/disconnect", self.disconnect),
+            ("POST", "/drain", self.drain),
+            ("POST", "/freeze", self.freeze),
+            ("POST", "/thaw", self.thaw),
+            ("POST", "/expire_tokens", self.expire_tokens),
+            ("GET", "/settings", self.settings),
+            ("POST", "/settings", self.settings),
+            ("GET", "/ledger", self.ledger),
+            ("GET", "/received", self.received),
+            ("GET", "/joins", self.joins),
+            ("GET", "/history", self.history),
+            ("POST", "/forget_history", self.forget_history),
+            ("POST", "/reset", self.reset),
+        ]
+
+    async def index(self, request: web.Request) -> web.Response:
+        """List the requests that are understood."""
+        return _json({f"{method} /control{path}": handler.__doc__ for method, path, handler in self.table()})
+
     async def reset(self, request: web.Request) -> web.Response:
-        """Switch all faults off and forget the ledger; connections stay."""
-        self._server.faults.reset()
-        self._server.ledger.reset()
+        """Switch all faults off, thaw, and forget ledger, received pushes and joins; connections and history stay."""
+        server = self._server
+        server.faults.reset()
+        server.thaw()
+        for record in (server.ledger, server.received, server.joins):
+            record.reset()
         return _json({"reset": True})
 
 
 def control_routes(server: "MockServer") -> Iterable[web.RouteDef]:
     """Return the routes of the control API."""
-    api = ControlApi(server)
-    return (
-        web.get("/control/clients", _guarded(api.clients)),
-        web.post("/control/publish", _guarded(api.publish)),
-        web.post("/control/flood", _guarded(api.flood)),
-        web.post("/control/pace", _guarded(api.pace)),
-        web.post("/control/kick", _guarded(api.kick)),
-        web.post("/control/disconnect", _guarded(api.disconnect)),
-        web.post("/control/drain", _guarded(api.drain)),
-        web.post("/control/expire_tokens", _guarded(api.expire_tokens)),
-        web.get("/control/settings", _guarded(api.settings)),
-        web.post("/control/settings", _guarded(api.settings)),
-        web.get("/control/ledger", _guarded(api.ledger)),
-        web.post("/control/reset", _guarded(api.reset)),
-    )
+    table = ControlApi(server).table()
+    return [web.route(method, f"/control{path}", _guarded(handler)) for method, path, handler in table]
 
 
 def _guarded(handler: _Handler) -> _Handler:

@@ -4,6 +4,7 @@ import re
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
+from mock_server.joins import Join
 from mock_server.socket import RequestRecord, Socket
 
 MASK = "***"
@@ -30,11 +31,19 @@ def describe(socket: Socket) -> dict[str, Any]:
     }
 
 
+def describe_join(join: Join) -> dict[str, Any]:
+    """Describe a join; a payload that is an object has its secrets masked."""
+    payload = join.payload
+    if isinstance(payload, dict):
+        payload = {name: _masked(name, value) for name, value in payload.items()}
+    return {"at": join.at, "client": join.client, "topic": join.topic, "payload": payload}
+
+
 def _describe_request(request: RequestRecord) -> dict[str, Any]:
     query = [(name, _masked(name, value)) for name, value in parse_qsl(request.query, keep_blank_values=True)]
     headers = [[name, _BEARER.sub(rf"\1{MASK}", _masked(name, value))] for name, value in request.headers]
     return {"path": request.path, "query": urlencode(query, safe="*"), "headers": headers, "peer": request.peer}
 
 
-def _masked(name: str, value: str) -> str:
+def _masked(name: str, value: Any) -> Any:
     return MASK if _SECRET.search(name) else value

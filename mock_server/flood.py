@@ -19,8 +19,12 @@ from mock_server.frames import TEXT, encode_frame
 from mock_server.hub import Hub
 from mock_server.socket import Socket
 
+_SOME = 100
+"""Events that are made one by one before the readers are waited for."""
 _BLOCK_BYTES = 512 * 1024
 _MOST_ROUNDS = 10_000
+_AROUND = 80
+"""Bytes of an event beside its padding, more or less."""
 
 
 class FloodRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -28,7 +32,8 @@ class FloodRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     What `POST /control/flood` takes.
 
     Args:
-        topics: Where to; only subscribers of a topic get its events.
+        topics: Where to; only subscribers of a topic get its events. Those of `history:*` are made one by one, much slower, and
+            whoever has joined in the moment gets them.
         count: Events over all topics.
         event: Their name.
         size: Bytes of each frame's payload.
@@ -187,13 +192,14 @@ class Flood:
     """
 
     def __init__(self, request: FloodRequest, hub: Hub) -> None:
-        self._request = request
+        self._request, self._hub = request, hub
         topics = request.topics
+        self._kept = [hub.history.keeps(topic) for topic in topics]
         whole, extra = divmod(request.count, len(topics))
         self._counts = [whole + (index < extra) for index in range(len(topics))]
         starts = [hub.ledger.next_sequence(topic) if request.start is None else request.start for topic in topics]
         self._starts = starts
-        self._groups = group_subscribers(hub, topics)
+        self._groups = {} if any(self._kept) else group_subscribers(hub, topics)
         self._templates = {
             version: [EventTemplate(version, topic, request.event, size=request.size, id=request.id) for topic in topics]
             for version in {"2.0.0"} | {version for version, _ in self._groups}
@@ -204,8 +210,23 @@ class Flood:
     async def run(self) -> FloodResult:
         """Write everything, as fast as the slowest reader takes it."""
         started = time.perf_counter()
-        deliveries = await asyncio.gather(*(self._write(version, indexes) for version, indexes in self._groups))
+        if any(self._kept):
+            deliveries = [await self._write_one_by_one()]
+        else:
+            deliveries = await asyncio.gather(*(self._write(version, indexes) for version, indexes in self._groups))
         return FloodResult(self._request.count, sum(deliveries), time.perf_counter() - started)
+
+    async def _write_one_by_one(self) -> int:
+        deliveries, topics = 0, self._request.topics
+        for number in range(self._request.count):
+            round_, index = divmod(number, len(topics))
+            topic, i = topics[index], self._starts[index] + round_
+            deliveries += self._hub.fan_out(topic, self._request.event, sized_payload(self._request.size, i=i))
+            if number % _SOME == _SOME - 1:
+                await asyncio.sleep(0)
+                for channel in self._hub.subscribers(topic):
+                    await channel.socket.connection.drained()
+        return deliveries
 
     async def _write(self, version: str, indexes: tuple[int, ...]) -> int:
         """Write the events of some topics to the sockets that have joined just those."""
@@ -217,6 +238,11 @@ class Flood:
             await _write_block(block, sockets)
         await asyncio.gather(*(socket.connection.flushed() for socket in sockets))
         return sum(counts) * len(sockets)
+
+
+def sized_payload(size: int, *, i: int, t: int = 0) -> dict[str, Any]:
+    """Build the payload of one event, about as long as those of a template."""
+    return {"i": i, "t": t, "pad": "x" * max(size - _AROUND, 0)}
 
 
 async def _write_block(block: bytes, sockets: Sequence[Socket]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from mock_server.channel import Intercepted
+from mock_server.history import History
 from mock_server.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 class Hub:
     """The topics of one server."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, history: History | None = None) -> None:
         self.ledger = ledger
+        self.history = History() if history is None else history
         self._topics: dict[str, dict[Channel, None]] = {}
         self._loop = asyncio.get_running_loop()
 
@@ -50,6 +52,18 @@ class Hub:
         Raises:
             Unencodable: If a subscriber's serializer cannot write the payload.
         """
+        delivered = self.fan_out(topic, event, payload, skip=skip)
+        self.ledger.count(topic, 1)
+        return delivered
+
+    def fan_out(self, topic: str, event: str, payload: Any, *, skip: "Channel | None" = None) -> int:
+        """
+        Do as `broadcast`, for an event that is in the ledger already.
+
+        Raises:
+            Unencodable: If a subscriber's serializer cannot write the payload.
+        """
+        payload = self.history.stamp(topic, event, payload)
         frames: dict[str, bytes] = {}
         delivered = 0
         for channel in self.subscribers(topic):
@@ -63,8 +77,7 @@ class Hub:
             frame = frames.get(serializer.version)
             if frame is None:
                 frame = frames[serializer.version] = serializer.encode_broadcast(topic, event, payload)
-            channel.socket.deliver(frame)
-        self.ledger.count(topic, 1)
+            channel.socket.deliver_event(frame)
         return delivered
 
     def broadcast_soon(self, topic: str, event: str, payload: Any) -> None:

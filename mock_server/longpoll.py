@@ -46,6 +46,8 @@ class Session:
         self._held: list[bytes] | None = None
         self._responsive = asyncio.Event()
         self._responsive.set()
+        self._thawed = asyncio.Event()
+        self._thawed.set()
         self._collected = asyncio.Event()
         self._collected.set()
         self._parked: asyncio.Future[None] | None = None
@@ -164,6 +166,18 @@ class Session:
     async def flushed(self) -> None:
         """Wait until a poll has taken everything, or the session has ended."""
         await self._collected.wait()
+
+    def freeze(self) -> None:
+        """Let no request be answered, and no message be taken, until `thaw`."""
+        self._thawed.clear()
+
+    def thaw(self) -> None:
+        """Answer again."""
+        self._thawed.set()
+
+    async def wait_thawed(self) -> None:
+        """Return when requests may be answered."""
+        await self._thawed.wait()
 
     # ending
 

@@ -16,7 +16,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from mock_server.answers import Refused, crash
-from mock_server.connect import check_request, connect
+from mock_server.connect import check_request, connect, hang
 from mock_server.connection import Connection
 from mock_server.frames import BINARY, TEXT
 from mock_server.longpoll import Session, Sessions
@@ -66,6 +66,7 @@ class LongPollEndpoint:
         Raises:
             Refused: If the request cannot be understood, or something crashes.
         """
+        await hang(request, self._environment)
         try:
             check_request(request, self._mount, self._environment)
         except Refused as refusal:
@@ -126,6 +127,7 @@ class LongPollEndpoint:
         if session is None:
             return self._open(request)
         messages = await self._sessions.poll(session, request)
+        await session.wait_thawed()
         try:
             texts = [payload.decode() for _, payload in messages]
         except UnicodeDecodeError:
@@ -136,6 +138,7 @@ class LongPollEndpoint:
         session = await self._resume(self._token(request))
         if session is None:
             return self._answer({"status": 410})
+        await session.wait_thawed()
         for opcode, payload in _split_batch(request.headers.get(hdrs.CONTENT_TYPE), await _read_body(request)):
             if not await session.dispatch(opcode, payload):
                 return self._answer({"status": 408})

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mock_server.flood import EventTemplate, FloodResult, group_subscribers
+from mock_server.flood import EventTemplate, FloodResult, group_subscribers, sized_payload
 from mock_server.hub import Hub
 from mock_server.socket import Socket
 from mock_server.ticker import Ticker
@@ -41,7 +41,8 @@ class PaceRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 class Pace:
     """
-    A stream that is ready to start. Who has joined what is settled at the start.
+    A stream that is ready to start. Who has joined what is settled at the start, but on topics of `history:*`: there whoever has
+    joined in the moment gets it.
 
     Args:
         request: What to send.
@@ -53,6 +54,8 @@ class Pace:
 
     def __init__(self, request: PaceRequest, hub: Hub) -> None:
         topics = request.topics
+        self._request, self._hub = request, hub
+        self._kept = frozenset(index for index, topic in enumerate(topics) if hub.history.keeps(topic))
         self._total = round(request.rate * request.seconds)
         self._topic_count = len(topics)
         self._starts = [hub.ledger.next_sequence(topic) for topic in topics]
@@ -92,8 +95,18 @@ class Pace:
         due = min(self._total, round(self._ticks * self._events_per_tick)) - self._sent
         moment = b"%d" % intended_ns
         for (version, indexes), sockets in self._groups.items():
-            self._send_to_group(self._templates[version], frozenset(indexes), sockets, due=due, moment=moment)
+            others = frozenset(indexes) - self._kept
+            self._send_to_group(self._templates[version], others, sockets, due=due, moment=moment)
+        if self._kept:
+            self._send_kept(due, intended_ns)
         self._sent += due
+
+    def _send_kept(self, due: int, intended_ns: int) -> None:
+        for number in range(self._sent, self._sent + due):
+            sequence, index = divmod(number, self._topic_count)
+            if index in self._kept:
+                payload = sized_payload(self._request.size, i=self._starts[index] + sequence, t=intended_ns)
+                self._deliveries += self._hub.fan_out(self._request.topics[index], self._request.event, payload)
 
     def _send_to_group(
         self, templates: Sequence[EventTemplate], indexes: frozenset[int], sockets: Sequence[Socket], *, due: int, moment: bytes

@@ -20,12 +20,16 @@ from mock_server.connection import Connection
 from mock_server.control import control_routes
 from mock_server.describe import describe
 from mock_server.faults import Faults
+from mock_server.history import History, HistoryChannel
 from mock_server.hub import Hub
+from mock_server.joins import Joins
 from mock_server.ledger import Ledger
+from mock_server.ledger_channel import LedgerChannel
 from mock_server.longpoll import Sessions
 from mock_server.longpoll_endpoint import LongPollEndpoint
 from mock_server.mount import MOUNTS
 from mock_server.presence import Presence
+from mock_server.received import Received
 from mock_server.reference import ROUTES
 from mock_server.reference_http import reference_routes
 from mock_server.scenarios import Scenario, load_scenario
@@ -37,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 _CLOSE_SECONDS = 2.0
 _POLL_SECONDS = 15.0
+_PROOFS = (("ledger:*", LedgerChannel), ("history:*", HistoryChannel))
 
 
 class MockServer:
@@ -53,6 +58,9 @@ class MockServer:
         strict_join_ref: Drop pushes with a null join_ref, as 1.8.3 to 1.8.11 do.
         ssl_context: Serve TLS.
         time_scale: Factor on every time-out and wait of the server, to make tests of seconds take less.
+        history: Of the topics `history:*`; hand over that of another server to go on where it ended. It is read and written by
+            the server that runs.
+        received: What was pushed to `ledger:*`; likewise.
 
     Raises:
         UnknownPhoenixVersion: If `phoenix` is not a version.
@@ -71,12 +79,17 @@ class MockServer:
         strict_join_ref: bool = False,
         ssl_context: ssl.SSLContext | None = None,
         time_scale: float = 1.0,
+        history: History | None = None,
+        received: Received | None = None,
     ) -> None:
         self.host = host
         self.port = port
         self.behaviour = Behaviour.of(phoenix, strict_join_ref=strict_join_ref)
         self.faults = Faults()
         self.ledger = Ledger()
+        self.history = History() if history is None else history
+        self.received = Received() if received is None else received
+        self.joins = Joins()
         self.tokens = Tokens()
         self.sockets: dict[Connection, Socket] = {}
         self._sessions = Sessions()
@@ -86,6 +99,7 @@ class MockServer:
         self._ssl_context = ssl_context
         self._time_scale = time_scale
         self._runners: list[web.AppRunner] = []
+        self._frozen: list[Connection] = []
         self._scenario: Scenario | None = None
         self.hub: Hub
 
@@ -103,17 +117,24 @@ class MockServer:
         Listen, and start the scenario.
 
         Raises:
-            OSError: If a port is taken or the address cannot be bound.
+            OSError: If a port is taken or the address cannot be bound, or the file of the history be used.
         """
-        self.hub = Hub(self.ledger)
+        self.history.open()
+        self.hub = Hub(self.ledger, self.history)
         self._scenario = self._scenario_class(self.hub, self._rate)
         environment = Environment(
             behaviour=self.behaviour,
             hub=self.hub,
             faults=self.faults,
             tokens=self.tokens,
-            routes=(*self._scenario.routes, *ROUTES),
-            services={Presence: Presence(self.hub), type(self._scenario): self._scenario},
+            joins=self.joins,
+            routes=(*self._scenario.routes, *ROUTES, *_PROOFS),
+            services={
+                Presence: Presence(self.hub),
+                History: self.history,
+                Received: self.received,
+                type(self._scenario): self._scenario,
+            },
             time_scale=self._time_scale,
         )
         main = self._main_app(environment)
@@ -153,8 +174,9 @@ class MockServer:
         """
         Stop as a Phoenix that is told to: drain the joined, answer what was asked, then close the rest with 1000.
 
-        A poll that waits holds this up until its window ends, unless its client has gone.
+        A poll that waits holds this up until its window ends, unless its client has gone. Frozen connections end without a word.
         """
+        self._end_frozen()
         if self._scenario is not None:
             await self._scenario.stop()
         self.drain()
@@ -172,7 +194,25 @@ class MockServer:
             connection.drop()
         await self._cleanup()
 
+    async def crash(self) -> None:
+        """Stop as a Phoenix that is killed: every connection ends without a word, and nothing is said to anybody."""
+        if self._scenario is not None:
+            await self._scenario.stop()
+        self._end_frozen()
+        lost = [connection.lost for connection in self.sockets]
+        for connection in list(self.sockets):
+            connection.drop()
+        if lost:
+            await asyncio.wait(lost, timeout=_CLOSE_SECONDS)
+        await self._cleanup()
+
+    def _end_frozen(self) -> None:
+        for connection in self._frozen:
+            connection.drop()
+        self.thaw()
+
     async def _cleanup(self) -> None:
+        self.history.close()
         while self._runners:
             with contextlib.suppress(OSError):
                 await self._runners.pop().cleanup()
@@ -259,6 +299,21 @@ class MockServer:
         for socket in joined:
             socket.disconnect(1012)
         return len(joined)
+
+    def freeze(self, client: str | None = None) -> int:
+        """Neither send nor read on the connections that there are, or on one, as on a dead link; returns how many."""
+        chosen = [connection for connection in self.sockets if client in (None, connection.id)]
+        for connection in chosen:
+            connection.freeze()
+        self._frozen += [connection for connection in chosen if connection not in self._frozen]
+        return len(chosen)
+
+    def thaw(self) -> int:
+        """Let frozen connections go on; returns how many."""
+        frozen, self._frozen = self._frozen, []
+        for connection in frozen:
+            connection.thaw()
+        return len(frozen)
 
     def kill_channels(self, topic: str) -> int:
         """Crash every channel of a topic; returns how many."""

@@ -20,6 +20,7 @@ from mock_server.connection import Connection
 from mock_server.faults import Faults
 from mock_server.frames import TEXT, encode_frame
 from mock_server.hub import Hub
+from mock_server.joins import Joins
 from mock_server.mount import Mount
 from mock_server.serializer import Message, Serializer, Undecodable
 from mock_server.tokens import Tokens
@@ -41,6 +42,7 @@ class Environment:
     hub: Hub
     faults: Faults
     tokens: Tokens
+    joins: Joins
     routes: Sequence[Route]
     services: Mapping[type[Any], Any]
     time_scale: float = 1.0
@@ -147,6 +149,7 @@ class Socket:
     # joining
 
     def _join(self, message: Message) -> None:
+        self.environment.joins.note(self.connection.id, message.topic, message.payload)
         module = self._module(message.topic)
         if module is None:
             self.reply(None, message.ref, message.topic, _UNMATCHED)
@@ -254,6 +257,16 @@ class Socket:
     def deliver(self, frames: bytes) -> None:
         """Send complete frames."""
         self.connection.write(frames)
+
+    def deliver_event(self, frame: bytes) -> None:
+        """Send a broadcast or a channel's push, as the faults demand."""
+        faults = self.environment.faults
+        if faults.duplicate_events:
+            frame += frame
+        if faults.event_delay:
+            self._loop.call_later(faults.event_delay, self.deliver, frame)
+        else:
+            self.deliver(frame)
 
     def reply(self, join_ref: Any, ref: Any, topic: Any, reply: Reply) -> None:
         """

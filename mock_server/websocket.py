@@ -67,7 +67,9 @@ class WebSocket(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._http: asyncio.Protocol | None = None
         self._closed = False
+        self._told = False
         self._held: list[bytes] | None = None
+        self._frozen: list[bytes] | None = None
         self._paused = False
         self._heard_at = self._loop.time()
         self._idle_timer: asyncio.TimerHandle | None = None
@@ -97,9 +99,14 @@ class WebSocket(asyncio.Protocol):
         self._writable.set()
         if self._http is not None:
             self._http.connection_lost(exc)
-        self._on_lost(self)
+        self._tell()
         if not self.lost.done():
             self.lost.set_result(None)
+
+    def _tell(self) -> None:
+        if not self._told:
+            self._told = True
+            self._on_lost(self)
 
     # receiving
 
@@ -193,7 +200,10 @@ class WebSocket(asyncio.Protocol):
         if self._deflate is not None:
             frames = self._deflated(frames)
         self.bytes_sent += len(frames)
-        self._transport.write(frames)
+        if self._frozen is not None:
+            self._frozen.append(frames)
+        else:
+            self._transport.write(frames)
 
     def _deflated(self, frames: bytes) -> bytes:
         """Compress each text or binary frame of a run of server frames."""
@@ -247,6 +257,32 @@ class WebSocket(asyncio.Protocol):
         self._flushed_at_pause = flushed
         self._send_timer = self._loop.call_later(self._limits.send_timeout, self._check_reader)
 
+    # a link that is dead without a word
+
+    def freeze(self) -> None:
+        """Send and read nothing until `thaw`; what is written waits, as in the kernel's buffer."""
+        if self._frozen is None and not self._closed and self._transport is not None and not self._transport.is_closing():
+            self._frozen = []
+            self._transport.pause_reading()
+
+    def thaw(self) -> None:
+        """Go on; a connection that the server has ended meanwhile ends now for its client too."""
+        if self._frozen is None or self._transport is None:
+            return
+        frames, self._frozen = self._frozen, None
+        if self._closed:
+            self._transport.abort()
+            return
+        for frame in frames:
+            self._transport.write(frame)
+        self._transport.resume_reading()
+
+    def _end_unseen(self) -> None:
+        """End on the server's side only: nothing of it reaches the client of a frozen connection."""
+        self._closed = True
+        self._writable.set()
+        self._tell()
+
     # ending
 
     @property
@@ -258,6 +294,9 @@ class WebSocket(asyncio.Protocol):
         """Send a close frame with an empty reason, and end TCP right behind it without waiting for the answer."""
         if self._closed or self._transport is None:
             return
+        if self._frozen is not None:
+            self._end_unseen()
+            return
         self._held = None
         self.write(encode_close(code))
         self._closed = True
@@ -265,6 +304,9 @@ class WebSocket(asyncio.Protocol):
 
     def drop(self) -> None:
         """End TCP with no close frame."""
+        if self._frozen is not None and not self._closed:
+            self._end_unseen()
+            return
         self._closed = True
         if self._transport is not None:
             self._transport.abort()

@@ -17,7 +17,7 @@ from typing import Any, cast
 from aiohttp import web
 
 from mock_server.answers import crash, refuse
-from mock_server.connect import check_request, connect
+from mock_server.connect import check_request, connect, hang
 from mock_server.connection import Connection
 from mock_server.mount import Mount
 from mock_server.serializer import Serializer
@@ -87,6 +87,7 @@ class WebSocketEndpoint:
         Raises:
             Refused: If it is not upgraded.
         """
+        await hang(request, self._environment)
         if request.method != "GET":
             refuse(400)
         if self._environment.faults.refuse_websockets is not None:

@@ -184,7 +184,69 @@ def test_wrong_request_is_answered_with_the_reason(route: str, body: Any, run: A
                 "garble_replies": False,
                 "refuse_connections": None,
                 "refuse_websockets": None,
+                "hang_connections": False,
+                "hang_websockets": False,
+                "event_delay": 0.0,
+                "duplicate_events": False,
+                "ledger_error_every": 0,
+                "ledger_ignore_every": 0,
+                "ledger_mute_every": 0,
+                "ledger_crash_every": 0,
             }
+
+    run(main())
+
+
+def test_events_can_be_late_and_doubled(run: Any, dial: Any, post: Any) -> None:
+    """Broadcasts come late, in their order, or twice; replies are not touched."""
+
+    async def main() -> None:
+        async with MockServer() as server:
+            client = await dial(server.port)
+            await client.join("room:a")
+            await post(f"{server.control_url}/settings", {"event_delay": 0.1, "duplicate_events": True})
+            started = time.monotonic()
+            for n in (1, 2):
+                server.publish("room:a", "news", {"n": n})
+            await client.send(None, "2", "phoenix", "heartbeat", {})
+            assert (await client.receive_json())[1] == "2"
+            assert [(await client.receive_json())[4]["n"] for _ in range(4)] == [1, 1, 2, 2]
+            assert time.monotonic() - started >= 0.09
+
+    run(main())
+
+
+def test_joins_are_remembered_with_their_moment_and_their_payload(run: Any, dial: Any, post: Any) -> None:
+    """So that a test can see how fast a client joined and what it said that it had seen; secrets are masked, reset forgets."""
+
+    async def main() -> None:
+        async with MockServer() as server:
+            client = await dial(server.port)
+            await client.join("room:a", {"last_seen_id": 7, "token": "hush"})
+            await client.join("room:forbidden", ref="2")
+            first, second = await post(f"{server.control_url}/joins")
+            assert (first["topic"], first["payload"]) == ("room:a", {"last_seen_id": 7, "token": "***"})
+            assert (second["topic"], second["client"]) == ("room:forbidden", first["client"])
+            assert time.monotonic() - 60 < first["at"] <= second["at"] <= time.monotonic()
+            assert [join.payload["token"] for join in server.joins.of("room:a")] == ["hush"]
+            await post(f"{server.control_url}/reset", {})
+            assert await post(f"{server.control_url}/joins") == []
+
+    run(main())
+
+
+def test_the_control_api_lists_itself(run: Any, post: Any) -> None:
+    """Each request that is understood, in a sentence."""
+
+    async def main() -> None:
+        async with MockServer() as server:
+            listed = await post(server.control_url)
+            assert listed["GET /control/received"].startswith("Say for each topic of ledger:*")
+            assert all(listed.values())
+            for request in listed:
+                method, path = request.split(" /control", 1)
+                if method == "GET":
+                    assert await post(server.control_url + path) is not None
 
     run(main())
 
