@@ -1,0 +1,202 @@
+"""
+Durable pushes: stored before anybody is told so, sent in the order of storing, deleted once the server has them.
+
+What must stay true: a key waits at most once. Ids grow in the order of storing, over all processes, and are not used again.
+
+Source: Richardson, "Microservices Patterns", the pattern "Transactional outbox".
+"""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from rig.errors import OutboxFull
+from rig.store.rows import CHOSEN, Counts, all_ids, among, counts, insert
+from rig.store.store import Store
+
+_OVERHEAD = 64
+_COLUMNS = "id, key, topic, event, payload, binary, stored_at, expires_at, attempts, last_error"
+_INTO = "INSERT OR IGNORE INTO outbox (key, topic, event, payload, binary, stored_at, expires_at, size)"
+_TOPICS = """
+    WITH RECURSIVE found (topic) AS (
+        SELECT min(topic) FROM outbox
+        UNION ALL
+        SELECT (SELECT min(topic) FROM outbox WHERE topic > found.topic) FROM found WHERE found.topic IS NOT NULL)
+    SELECT topic FROM found WHERE topic IS NOT NULL"""
+"""Steps from one topic to the next in the index; DISTINCT would read it all."""
+
+
+class NewPush(msgspec.Struct, frozen=True, gc=False):
+    """
+    A push to be stored.
+
+    Attributes:
+        key: Its idempotency key.
+        topic: The channel's topic.
+        event: The event's name.
+        payload: JSON text, or the bytes of a binary push.
+        binary: Which of the two.
+        expires_at: Unix seconds after which it is not sent any more; None: never.
+    """
+
+    key: str
+    topic: str
+    event: str
+    payload: bytes
+    binary: bool = False
+    expires_at: float | None = None
+
+    @property
+    def size(self) -> int:
+        """What it counts for, in bytes: what it holds, and something for its place in tables and indexes."""
+        return len(self.payload) + len(self.topic) + len(self.event) + len(self.key) + _OVERHEAD
+
+
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """
+    A push that waits.
+
+    Attributes:
+        id: Grows in the order of storing.
+        key, topic, event, payload, binary, expires_at: As in `NewPush`.
+        stored_at: Unix seconds.
+        attempts: How often it failed.
+        last_error: Why it failed last.
+    """
+
+    id: int
+    key: str
+    topic: str
+    event: str
+    payload: bytes
+    binary: bool
+    stored_at: float
+    expires_at: float | None
+    attempts: int
+    last_error: str | None
+
+
+class Outbox:
+    """The pushes in a store. Every method raises `StoreFailed` if the database does not do it."""
+
+    def __init__(self, store: Store, limit_bytes: int | None = None) -> None:
+        """
+        Look at the outbox of a store.
+
+        Args:
+            store: One with the schema `STATE`.
+            limit_bytes: What all rows together may count for; None: no limit.
+        """
+        self._store = store
+        self._limit_bytes = limit_bytes
+
+    async def add(self, rows: Sequence[NewPush]) -> None:
+        """
+        Store pushes, in order: all or none. A key that waits already is passed over, so that a repeated call does no harm.
+
+        Raises:
+            OutboxFull: If they would exceed the limit.
+            StoreFailed: If the database does not take them.
+        """
+        stored_at = self._store.clock()
+        await self._store.write(lambda connection: self._insert(connection, rows, stored_at))
+
+    async def topics(self) -> list[str]:
+        """Name the topics with pushes that wait, sorted."""
+        return await self._store.read(lambda connection: [topic for (topic,) in connection.execute(_TOPICS)])
+
+    async def after(self, topic: str, after_id: int, limit: int) -> list[Row]:
+        """Return the oldest pushes of a topic whose ids are larger than `after_id`, at most `limit`."""
+        return await self._select("topic = ? AND id > ? ORDER BY id LIMIT ?", topic, after_id, limit)
+
+    async def page(self, after_id: int, limit: int) -> list[Row]:
+        """Return the oldest pushes of all topics whose ids are larger than `after_id`, at most `limit`."""
+        return await self._select("id > ? ORDER BY id LIMIT ?", after_id, limit)
+
+    async def get(self, ids: Iterable[int]) -> list[Row]:
+        """Return those of the pushes with these ids that wait, oldest first."""
+        return await self._select(f"{CHOSEN} ORDER BY id", among(ids))
+
+    async def expired(self, now: float, limit: int = 512) -> list[Row]:
+        """Return pushes whose time to live is over at `now` (unix seconds), at most `limit`."""
+        return await self._select("expires_at <= ? ORDER BY expires_at LIMIT ?", now, limit)
+
+    async def acknowledge(self, ids: Iterable[int]) -> None:
+        """Delete pushes that the server has."""
+        chosen = among(ids)
+        await self._store.write(lambda connection: connection.execute(f"DELETE FROM outbox WHERE {CHOSEN}", (chosen,)).rowcount)
+
+    async def failed(self, ids: Iterable[int], reason: str) -> None:
+        """Count an attempt that failed."""
+        statement = f"UPDATE outbox SET attempts = attempts + 1, last_error = ? WHERE {CHOSEN}"
+        chosen = among(ids)
+        await self._store.write(lambda connection: connection.execute(statement, (reason, chosen)).rowcount)
+
+    async def bury(self, ids: Iterable[int], reason: str) -> None:
+        """Move pushes to the dead letters."""
+        chosen, buried_at = among(ids), self._store.clock()
+        await self._store.write(lambda connection: _bury(connection, chosen, reason, buried_at))
+
+    async def retry(self, ids: Iterable[int] | None = None) -> int:
+        """Forget the failed attempts of pushes that wait, None: of all, and return how many there were."""
+        if ids is None:
+            return sum([await self.retry(page) async for page in all_ids(self._store, "outbox")])
+        chosen = among(ids)
+        statement = f"UPDATE outbox SET attempts = 0, last_error = NULL WHERE {CHOSEN}"
+        return await self._store.write(lambda connection: connection.execute(statement, (chosen,)).rowcount)
+
+    async def purge(self, ids: Iterable[int] | None = None) -> int:
+        """Delete pushes that nobody wants sent any more, None: all, and return how many there were."""
+        if ids is None:
+            return sum([await self.purge(page) async for page in all_ids(self._store, "outbox")])
+        chosen = among(ids)
+        return await self._store.write(
+            lambda connection: connection.execute(f"DELETE FROM outbox WHERE {CHOSEN}", (chosen,)).rowcount
+        )
+
+    async def counts(self) -> Counts:
+        """Return how many pushes wait, and what they count for."""
+        return await self._store.read(lambda connection: counts(connection, "outbox"))
+
+    async def _select(self, condition: str, *parameters: object) -> list[Row]:
+        statement = f"SELECT {_COLUMNS} FROM outbox WHERE {condition}"
+        return await self._store.read(lambda connection: [_row(values) for values in connection.execute(statement, parameters)])
+
+    def _insert(self, connection: sqlite3.Connection, rows: Sequence[NewPush], stored_at: float) -> None:
+        if self._limit_bytes is not None:
+            self._check_room(connection, rows, self._limit_bytes)
+        insert(
+            connection,
+            _INTO,
+            [(row.key, row.topic, row.event, row.payload, row.binary, stored_at, row.expires_at, row.size) for row in rows],
+        )
+
+    def _check_room(self, connection: sqlite3.Connection, rows: Sequence[NewPush], limit: int) -> None:
+        room = limit - counts(connection, "outbox").bytes
+        if sum(row.size for row in rows) > room and _new_bytes(connection, rows) > room:
+            raise OutboxFull(str(self._store.path), limit)
+
+
+def _row(values: Sequence[Any]) -> Row:
+    id, key, topic, event, payload, binary, *rest = values
+    return Row(id, key, topic, event, payload, bool(binary), *rest)
+
+
+def _new_bytes(connection: sqlite3.Connection, rows: Sequence[NewPush]) -> int:
+    sizes = {row.key: row.size for row in rows}
+    for key in sizes:
+        if connection.execute("SELECT 1 FROM outbox WHERE key = ?", (key,)).fetchone():
+            sizes[key] = 0
+    return sum(sizes.values())
+
+
+def _bury(connection: sqlite3.Connection, chosen: str, reason: str, buried_at: float) -> None:
+    connection.execute(
+        f"""INSERT INTO dead_letters (kind, topic, event, key, binary, attempts, received_at, buried_at, size, reason, payload)
+            SELECT 'push', topic, event, key, binary, attempts, stored_at, ?, size, ?, payload FROM outbox
+            WHERE {CHOSEN} ORDER BY id""",
+        (buried_at, reason, chosen),
+    )
+    connection.execute(f"DELETE FROM outbox WHERE {CHOSEN}", (chosen,))

@@ -1,0 +1,246 @@
+"""
+One database file: a connection in a thread of its own, and group commit.
+
+A write waits for the transaction that is running; all that have gathered meanwhile make the next one. So the disk is asked to
+sync once for many writes, and the more there is to do, the more share it.
+
+What must stay true: a write that has returned is committed, in full or not at all. One that fails does not harm those beside
+it. An operation runs in the thread; it may be run twice, and one that raises a `RigError` has changed nothing. The files are
+for us alone (0600): SQLite gives -wal and -shm the mode of the database.
+
+Source: SQLite, "Write-Ahead Logging", "PRAGMA synchronous", "PRAGMA data_version"; Helland et al., "Group Commit Timers and
+High-Volume Transaction Systems" (1987).
+"""
+
+import asyncio
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import aiosqlite
+
+from rig.errors import RigError
+from rig.store.failure import FAILURES, locked, store_failed
+from rig.store.schema import STATE, Schema, migrate
+
+T = TypeVar("T")
+Operation = Callable[[sqlite3.Connection], T]
+Sync = Literal["full", "normal", "off"]
+
+_BUSY_TIMEOUT = 5.0
+_CACHE_KIB = 2048
+_LARGEST_WAL = 16 * 1024**2
+_LARGEST_GROUP = 1024
+
+
+class _Connection(aiosqlite.Connection):
+    """Runs a whole transaction as one call in its thread; aiosqlite's own methods cross over for each statement."""
+
+    async def run(self, operation: Operation[T]) -> T:
+        result: T = await self._execute(lambda: operation(self._conn))  # type: ignore[no-untyped-call]
+        return result
+
+
+class Store:
+    """A database that is open. Make one with `open`."""
+
+    def __init__(self, path: Path, connection: _Connection, clock: Callable[[], float]) -> None:
+        self.path = path
+        self.clock = clock
+        self._connection = connection
+        self._waiting: list[tuple[Operation[Any], asyncio.Future[Any]]] = []
+        self._committing: asyncio.Task[None] | None = None
+        self._seen_version = 0
+
+    @classmethod
+    async def open(
+        cls, path: Path | str, sync: Sync = "full", *, schema: Schema = STATE, clock: Callable[[], float] = time.time
+    ) -> Self:
+        """
+        Open a database, make it if there is none, and bring it to the version that this rig knows.
+
+        Args:
+            path: The file; its folder must be there.
+            sync: "full": a write that has returned survives a loss of power. "normal": it survives the end of every process, and
+                a loss of power may take the newest. "off": the same, and a loss of power may damage the file.
+            schema: What it holds: `STATE` or `SPILL`.
+            clock: Unix time in seconds.
+
+        Raises:
+            StoreFailed: If it is no database, is damaged, of a newer rig, or cannot be written.
+
+        """
+        path = Path(path)
+        connection = _Connection(lambda: _connect(path, sync, schema), iter_chunk_size=64)
+        # Else a process that ends without `close` would wait for the thread for ever.
+        thread: Any = getattr(connection, "_thread", connection)
+        thread.daemon = True
+        try:
+            await connection
+            store = cls(path, connection, clock)
+            store._seen_version = await connection.run(_data_version)
+        except FAILURES as exc:
+            raise store_failed(path, exc) from exc
+        return store
+
+    async def close(self) -> None:
+        """
+        Commit what was asked for, and close the file. What is asked for later fails.
+
+        Raises:
+            StoreFailed: If the file cannot be closed.
+        """
+        while self._committing is not None and not self._committing.done():
+            await asyncio.wait([self._committing])
+        try:
+            await self._connection.close()
+        except FAILURES as exc:
+            raise store_failed(self.path, exc) from exc
+
+    async def changed_by_others(self) -> bool:
+        """
+        Return True if another connection, of this process or another, has written since the last call.
+
+        Raises:
+            StoreFailed: If the file cannot be read.
+        """
+        version = await self.read(_data_version)
+        changed, self._seen_version = version != self._seen_version, version
+        return changed
+
+    async def read(self, operation: Operation[T]) -> T:
+        """
+        Run something that only reads, and return its result.
+
+        Raises:
+            StoreFailed: If the file cannot be read.
+        """
+        try:
+            return await self._connection.run(operation)
+        except FAILURES as exc:
+            raise store_failed(self.path, exc) from exc
+
+    async def write(self, operation: Operation[T]) -> T:
+        """
+        Run something that writes, within a transaction, and return its result once that is committed.
+
+        What was asked for is done even if nobody waits for it any more.
+
+        Args:
+            operation: It may be run twice, and must not begin or end a transaction.
+
+        Raises:
+            StoreFailed: If it could not be committed; nothing of it was.
+            RigError: What the operation raised; it must not have changed anything then.
+        """
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((operation, done))
+        if self._committing is None or self._committing.done():
+            self._committing = asyncio.create_task(self._commit_all())
+        return await done
+
+    async def _commit_all(self) -> None:
+        while self._waiting:
+            group, self._waiting = self._waiting[:_LARGEST_GROUP], self._waiting[_LARGEST_GROUP:]
+            operations = [operation for operation, _ in group]
+            try:
+                outcomes = await self._connection.run(partial(_commit, operations=operations))
+            except FAILURES as exc:
+                outcomes = [exc] * len(group)
+            except asyncio.CancelledError:
+                for _, done in group:
+                    done.cancel()
+                raise
+            for (_, done), outcome in zip(group, outcomes, strict=True):
+                self._tell(done, outcome)
+
+    def _tell(self, done: asyncio.Future[Any], outcome: Any) -> None:
+        if done.done():
+            return
+        if isinstance(outcome, FAILURES):
+            failure = store_failed(self.path, outcome)
+            failure.__cause__ = outcome
+            done.set_exception(failure)
+        elif isinstance(outcome, Exception):
+            done.set_exception(outcome)
+        else:
+            done.set_result(outcome)
+
+
+def _connect(path: Path, sync: Sync, schema: Schema) -> sqlite3.Connection:
+    _make_private(path)
+    connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT, isolation_level=None, cached_statements=64)
+    try:
+        _patiently(lambda: _prepare(connection, path, sync, schema))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _make_private(path: Path) -> None:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if os.fstat(fd).st_mode & 0o777 != 0o600:
+            os.fchmod(fd, 0o600)
+    finally:
+        os.close(fd)
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, sync: Sync, schema: Schema) -> None:
+    connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    connection.execute(f"PRAGMA synchronous = {sync}")
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    connection.execute(f"PRAGMA journal_size_limit = {_LARGEST_WAL}")
+    migrate(connection, schema, path)
+
+
+def _patiently(prepare: Callable[[], None]) -> None:
+    """Try again while another process opens it too: SQLite does not wait for a lock where that could end in a deadlock."""
+    end = time.monotonic() + _BUSY_TIMEOUT
+    while True:
+        try:
+            return prepare()
+        except sqlite3.OperationalError as exc:
+            if not locked(exc) or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+
+
+def _data_version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA data_version").fetchone()
+    return int(version)
+
+
+def _commit(connection: sqlite3.Connection, operations: list[Operation[Any]]) -> list[Any]:
+    """Run operations in one transaction; where that fails, each half in one of its own, until the guilty one is alone."""
+    try:
+        return _transact(connection, operations)
+    except Exception as exc:
+        if len(operations) == 1 or locked(exc):
+            return [exc] * len(operations)
+    middle = len(operations) // 2
+    return _commit(connection, operations[:middle]) + _commit(connection, operations[middle:])
+
+
+def _transact(connection: sqlite3.Connection, operations: list[Operation[Any]]) -> list[Any]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        outcomes = [_attempt(connection, operation) for operation in operations]
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return outcomes
+
+
+def _attempt(connection: sqlite3.Connection, operation: Operation[Any]) -> Any:
+    try:
+        return operation(connection)
+    except RigError as refused:
+        return refused
