@@ -10,14 +10,16 @@ from typing import Any, Literal
 
 import msgspec
 
-from rig.store.rows import CHOSEN, Counts, all_ids, among, counts, insert
+from rig.store.rows import CHOSEN, Counts, Table, all_ids, among, counts, insert, milliseconds, printable
 from rig.store.store import Store
 
 LetterKind = Literal["event", "push"]
 
 _OVERHEAD = 64
-_COLUMNS = (
-    "id, kind, topic, event, reason, payload, binary, received_at, buried_at, retry, key, attempts, handler, traceback, worker"
+_TABLE = Table(
+    "dead_letters",
+    "id, kind, topic, event, reason, binary, received_at, buried_at, retry, key, attempts, handler, traceback, worker",
+    "payload",
 )
 _INTO = """INSERT INTO dead_letters
     (kind, topic, event, handler, reason, traceback, payload, binary, worker, received_at, buried_at, size)"""
@@ -96,21 +98,18 @@ class DeadLetters:
 
     async def add(self, letters: Sequence[NewLetter]) -> None:
         """Store events that nobody could handle."""
-        now = self._store.clock()
-        rows = [
-            ("event", new.topic, new.event, new.handler, new.reason, new.traceback, new.payload, new.binary, new.worker,
-             new.received_at, now, new.size)
-            for new in letters
-        ]  # fmt: skip
+        buried_at = self._store.now()
+        rows = [_values(letter, buried_at) for letter in letters]
         await self._store.write(lambda connection: insert(connection, _INTO, rows))
 
     async def page(self, after_id: int, limit: int) -> list[Letter]:
         """Return the oldest letters whose ids are larger than `after_id`, at most `limit`."""
-        return await self._select("id > ? ORDER BY id LIMIT ?", after_id, limit)
+        return await self._page("id > ? ORDER BY id", (after_id,), limit)
 
-    async def get(self, ids: Iterable[int]) -> list[Letter]:
-        """Return the letters with these ids, oldest first."""
-        return await self._select(f"{CHOSEN} ORDER BY id", among(ids))
+    async def get(self, id: int) -> Letter | None:
+        """Return one letter, or None if it is not there."""
+        found = await self._page("id = ?", (id,), 1)
+        return found[0] if found else None
 
     async def retry(self, ids: Iterable[int] | None = None) -> int:
         """
@@ -135,7 +134,7 @@ class DeadLetters:
 
     async def to_retry(self, limit: int, after_id: int = 0) -> list[Letter]:
         """Return the oldest events that somebody wants tried again, with ids larger than `after_id`, at most `limit`."""
-        return await self._select("retry = 1 AND id > ? ORDER BY id LIMIT ?", after_id, limit)
+        return await self._page("retry = 1 AND id > ? ORDER BY id", (after_id,), limit)
 
     async def retried(self, ids: Iterable[int]) -> None:
         """Delete letters that were handed to their handlers again."""
@@ -145,13 +144,21 @@ class DeadLetters:
         """Return how many letters there are, and what they count for."""
         return await self._store.read(lambda connection: counts(connection, "dead_letters"))
 
-    async def _select(self, condition: str, *parameters: object) -> list[Letter]:
-        statement = f"SELECT {_COLUMNS} FROM dead_letters WHERE {condition}"
-        return await self._store.read(lambda connection: [_letter(values) for values in connection.execute(statement, parameters)])
+    async def _page(self, where: str, parameters: tuple[object, ...], limit: int) -> list[Letter]:
+        return await self._store.read(
+            lambda connection: [_letter(*found) for found in _TABLE.page(connection, where, parameters, limit)]
+        )
 
 
-def _letter(values: Sequence[Any]) -> Letter:
-    id, kind, topic, event, reason, payload, binary, received_at, buried_at, retry, *rest = values
+def _values(new: NewLetter, buried_at: float) -> tuple[object, ...]:
+    reason, traceback = printable(new.reason), None if new.traceback is None else printable(new.traceback)
+    received_at = milliseconds(new.received_at)
+    about = (new.topic, new.event, new.handler, reason, traceback, new.payload, new.binary, new.worker)
+    return ("event", *about, received_at, buried_at, new.size)
+
+
+def _letter(columns: list[Any], payload: bytes) -> Letter:
+    id, kind, topic, event, reason, binary, received_at, buried_at, retry, *rest = columns
     return Letter(id, kind, topic, event, reason, payload, bool(binary), received_at, buried_at, bool(retry), *rest)
 
 

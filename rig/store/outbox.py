@@ -8,16 +8,17 @@ Source: Richardson, "Microservices Patterns", the pattern "Transactional outbox"
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
 
 from rig.errors import OutboxFull
-from rig.store.rows import CHOSEN, Counts, all_ids, among, counts, insert
+from rig.store.rows import CHOSEN, Counts, Table, all_ids, among, counts, insert, milliseconds, printable
 from rig.store.store import Store
 
 _OVERHEAD = 64
-_COLUMNS = "id, key, topic, event, payload, binary, stored_at, expires_at, attempts, last_error"
+_TABLE = Table("outbox", "id, key, topic, event, binary, stored_at, expires_at, attempts, last_error", "payload")
 _INTO = "INSERT OR IGNORE INTO outbox (key, topic, event, payload, binary, stored_at, expires_at, size)"
 _TOPICS = """
     WITH RECURSIVE found (topic) AS (
@@ -100,8 +101,8 @@ class Outbox:
             OutboxFull: If they would exceed the limit.
             StoreFailed: If the database does not take them.
         """
-        stored_at = self._store.clock()
-        await self._store.write(lambda connection: self._insert(connection, rows, stored_at))
+        stored_at = self._store.now()
+        await self._store.write_together(self._insert, (rows, stored_at))
 
     async def topics(self) -> list[str]:
         """Name the topics with pushes that wait, sorted."""
@@ -109,34 +110,34 @@ class Outbox:
 
     async def after(self, topic: str, after_id: int, limit: int) -> list[Row]:
         """Return the oldest pushes of a topic whose ids are larger than `after_id`, at most `limit`."""
-        return await self._select("topic = ? AND id > ? ORDER BY id LIMIT ?", topic, after_id, limit)
+        return await self._page("topic = ? AND id > ? ORDER BY id", (topic, after_id), limit)
 
     async def page(self, after_id: int, limit: int) -> list[Row]:
         """Return the oldest pushes of all topics whose ids are larger than `after_id`, at most `limit`."""
-        return await self._select("id > ? ORDER BY id LIMIT ?", after_id, limit)
+        return await self._page("id > ? ORDER BY id", (after_id,), limit)
 
-    async def get(self, ids: Iterable[int]) -> list[Row]:
-        """Return those of the pushes with these ids that wait, oldest first."""
-        return await self._select(f"{CHOSEN} ORDER BY id", among(ids))
+    async def get(self, id: int) -> Row | None:
+        """Return one push, or None if it does not wait any more."""
+        found = await self._page("id = ?", (id,), 1)
+        return found[0] if found else None
 
     async def expired(self, now: float, limit: int = 512) -> list[Row]:
         """Return pushes whose time to live is over at `now` (unix seconds), at most `limit`."""
-        return await self._select("expires_at <= ? ORDER BY expires_at LIMIT ?", now, limit)
+        return await self._page("expires_at <= ? ORDER BY expires_at", (now,), limit)
 
     async def acknowledge(self, ids: Iterable[int]) -> None:
         """Delete pushes that the server has."""
-        chosen = among(ids)
-        await self._store.write(lambda connection: connection.execute(f"DELETE FROM outbox WHERE {CHOSEN}", (chosen,)).rowcount)
+        await self._store.write_together(_acknowledge, ids)
 
     async def failed(self, ids: Iterable[int], reason: str) -> None:
         """Count an attempt that failed."""
         statement = f"UPDATE outbox SET attempts = attempts + 1, last_error = ? WHERE {CHOSEN}"
         chosen = among(ids)
-        await self._store.write(lambda connection: connection.execute(statement, (reason, chosen)).rowcount)
+        await self._store.write(lambda connection: connection.execute(statement, (printable(reason), chosen)).rowcount)
 
     async def bury(self, ids: Iterable[int], reason: str) -> None:
         """Move pushes to the dead letters."""
-        chosen, buried_at = among(ids), self._store.clock()
+        chosen, buried_at = among(ids), self._store.now()
         await self._store.write(lambda connection: _bury(connection, chosen, reason, buried_at))
 
     async def retry(self, ids: Iterable[int] | None = None) -> int:
@@ -160,27 +161,40 @@ class Outbox:
         """Return how many pushes wait, and what they count for."""
         return await self._store.read(lambda connection: counts(connection, "outbox"))
 
-    async def _select(self, condition: str, *parameters: object) -> list[Row]:
-        statement = f"SELECT {_COLUMNS} FROM outbox WHERE {condition}"
-        return await self._store.read(lambda connection: [_row(values) for values in connection.execute(statement, parameters)])
-
-    def _insert(self, connection: sqlite3.Connection, rows: Sequence[NewPush], stored_at: float) -> None:
-        if self._limit_bytes is not None:
-            self._check_room(connection, rows, self._limit_bytes)
-        insert(
-            connection,
-            _INTO,
-            [(row.key, row.topic, row.event, row.payload, row.binary, stored_at, row.expires_at, row.size) for row in rows],
+    async def _page(self, where: str, parameters: tuple[object, ...], limit: int) -> list[Row]:
+        return await self._store.read(
+            lambda connection: [_row(*found) for found in _TABLE.page(connection, where, parameters, limit)]
         )
 
-    def _check_room(self, connection: sqlite3.Connection, rows: Sequence[NewPush], limit: int) -> None:
-        room = limit - counts(connection, "outbox").bytes
-        if sum(row.size for row in rows) > room and _new_bytes(connection, rows) > room:
-            raise OutboxFull(str(self._store.path), limit)
+    def _insert(self, connection: sqlite3.Connection, adds: list[tuple[Sequence[NewPush], float]]) -> list[OutboxFull | None]:
+        """Insert what several calls of `add` have asked for, but those for which there is no room."""
+        outcomes = self._judge(connection, [rows for rows, _ in adds])
+        values = [
+            (new.key, new.topic, new.event, new.payload, new.binary, stored_at, milliseconds(new.expires_at), new.size)
+            for (rows, stored_at), refused in zip(adds, outcomes, strict=True)
+            if not refused
+            for new in rows
+        ]
+        insert(connection, _INTO, values)
+        return outcomes
+
+    def _judge(self, connection: sqlite3.Connection, adds: list[Sequence[NewPush]]) -> list[OutboxFull | None]:
+        if self._limit_bytes is None:
+            return [None] * len(adds)
+        room = self._limit_bytes - counts(connection, "outbox").bytes
+        outcomes: list[OutboxFull | None] = []
+        for rows in adds:
+            size = sum(new.size for new in rows)
+            if size > room:
+                size = _new_bytes(connection, rows)
+            fits = size <= max(room, 0)
+            room -= size if fits else 0
+            outcomes.append(None if fits else OutboxFull(str(self._store.path), self._limit_bytes))
+        return outcomes
 
 
-def _row(values: Sequence[Any]) -> Row:
-    id, key, topic, event, payload, binary, *rest = values
+def _row(columns: list[Any], payload: bytes) -> Row:
+    id, key, topic, event, binary, *rest = columns
     return Row(id, key, topic, event, payload, bool(binary), *rest)
 
 
@@ -192,11 +206,16 @@ def _new_bytes(connection: sqlite3.Connection, rows: Sequence[NewPush]) -> int:
     return sum(sizes.values())
 
 
+def _acknowledge(connection: sqlite3.Connection, calls: list[Iterable[int]]) -> list[None]:
+    connection.execute(f"DELETE FROM outbox WHERE {CHOSEN}", (among(chain.from_iterable(calls)),))
+    return [None] * len(calls)
+
+
 def _bury(connection: sqlite3.Connection, chosen: str, reason: str, buried_at: float) -> None:
     connection.execute(
         f"""INSERT INTO dead_letters (kind, topic, event, key, binary, attempts, received_at, buried_at, size, reason, payload)
             SELECT 'push', topic, event, key, binary, attempts, stored_at, ?, size, ?, payload FROM outbox
             WHERE {CHOSEN} ORDER BY id""",
-        (buried_at, reason, chosen),
+        (buried_at, printable(reason), chosen),
     )
     connection.execute(f"DELETE FROM outbox WHERE {CHOSEN}", (chosen,))

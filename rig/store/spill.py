@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from rig.store.rows import CHOSEN, Counts, among, counts, insert
+from rig.store.rows import CHOSEN, Counts, Table, among, counts, insert
 from rig.store.store import Store
 
 _MOST_AT_ONCE = 1024
-_COLUMNS = "worker, kind, count, time_ns, record, id"
+_TABLE = Table("spilled", "worker, kind, count, time_ns, id", "record")
 _LEFT = """
     WITH RECURSIVE found (worker) AS (
         SELECT min(worker) FROM spilled
@@ -56,13 +56,14 @@ class Spill:
 
     async def next(self, worker: int, after_id: int, limit_bytes: int) -> list[SpillRow]:
         """Return a worker's oldest records with ids larger than `after_id`: up to `limit_bytes` together, and one at least."""
-        return await self._store.read(lambda connection: _next(connection, worker, after_id, limit_bytes))
+        return await self._store.read(
+            lambda connection: _page(connection, "worker = ? AND id > ? ORDER BY id", (worker, after_id), limit_bytes)
+        )
 
     async def get(self, id: int) -> SpillRow | None:
         """Return one record, or None if it is not there."""
-        statement = f"SELECT {_COLUMNS} FROM spilled WHERE id = ?"
-        found = await self._store.read(lambda connection: connection.execute(statement, (id,)).fetchone())
-        return None if found is None else SpillRow(*found)
+        found = await self._store.read(lambda connection: _page(connection, "id = ?", (id,), 0))
+        return found[0] if found else None
 
     async def remove(self, ids: Iterable[int]) -> None:
         """Delete records."""
@@ -92,14 +93,6 @@ def _append(connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) 
     return list(range(last - len(rows) + 1, last + 1))
 
 
-def _next(connection: sqlite3.Connection, worker: int, after_id: int, limit_bytes: int) -> list[SpillRow]:
-    found: list[SpillRow] = []
-    statement = f"SELECT {_COLUMNS} FROM spilled WHERE worker = ? AND id > ? ORDER BY id LIMIT ?"
-    room = limit_bytes
-    for values in connection.execute(statement, (worker, after_id, _MOST_AT_ONCE)):
-        row = SpillRow(*values)
-        room -= len(row.record)
-        if room < 0 and found:
-            break
-        found.append(row)
-    return found
+def _page(connection: sqlite3.Connection, where: str, parameters: tuple[int, ...], limit_bytes: int) -> list[SpillRow]:
+    found = _TABLE.page(connection, where, parameters, _MOST_AT_ONCE, limit_bytes)
+    return [SpillRow(worker, kind, count, time_ns, record, id) for (worker, kind, count, time_ns, id), record in found]

@@ -5,7 +5,7 @@ A write waits for the transaction that is running; all that have gathered meanwh
 sync once for many writes, and the more there is to do, the more share it.
 
 What must stay true: a write that has returned is committed, in full or not at all. One that fails does not harm those beside
-it. An operation runs in the thread; it may be run twice, and one that raises a `RigError` has changed nothing. The files are
+it. The files are
 for us alone (0600): SQLite gives -wal and -shm the mode of the database.
 
 Source: SQLite, "Write-Ahead Logging", "PRAGMA synchronous", "PRAGMA data_version"; Helland et al., "Group Commit Timers and
@@ -16,8 +16,10 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -28,7 +30,9 @@ from rig.store.failure import FAILURES, locked, store_failed
 from rig.store.schema import STATE, Schema, migrate
 
 T = TypeVar("T")
+A = TypeVar("A")
 Operation = Callable[[sqlite3.Connection], T]
+Bulk = Callable[[sqlite3.Connection, list[A]], Sequence[T | RigError]]
 Sync = Literal["full", "normal", "off"]
 
 _BUSY_TIMEOUT = 5.0
@@ -45,14 +49,17 @@ class _Connection(aiosqlite.Connection):
         return result
 
 
+_Wish = tuple[Bulk[Any, Any], Any, asyncio.Future[Any]]
+
+
 class Store:
     """A database that is open. Make one with `open`."""
 
     def __init__(self, path: Path, connection: _Connection, clock: Callable[[], float]) -> None:
         self.path = path
-        self.clock = clock
+        self._clock = clock
         self._connection = connection
-        self._waiting: list[tuple[Operation[Any], asyncio.Future[Any]]] = []
+        self._waiting: list[_Wish] = []
         self._committing: asyncio.Task[None] | None = None
         self._seen_version = 0
 
@@ -86,6 +93,10 @@ class Store:
         except FAILURES as exc:
             raise store_failed(path, exc) from exc
         return store
+
+    def now(self) -> float:
+        """Return unix time in seconds, to the millisecond."""
+        return round(self._clock(), 3)
 
     async def close(self) -> None:
         """
@@ -135,10 +146,24 @@ class Store:
 
         Raises:
             StoreFailed: If it could not be committed; nothing of it was.
-            RigError: What the operation raised; it must not have changed anything then.
+        """
+        return await self.write_together(_one_by_one, operation)
+
+    async def write_together(self, bulk: Bulk[A, T], argument: A) -> T:
+        """
+        Do as `write` does, in one call for all who ask for the same thing one after the other.
+
+        Args:
+            bulk: What to run: it gets the arguments of all, and returns for each a result, or the error that its caller is to see;
+                then nothing must have been done of what that one asked for. It may be run twice.
+            argument: This caller's.
+
+        Raises:
+            StoreFailed: If it could not be committed; nothing of it was.
+            RigError: What `bulk` has returned for this argument.
         """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append((operation, done))
+        self._waiting.append((bulk, argument, done))
         if self._committing is None or self._committing.done():
             self._committing = asyncio.create_task(self._commit_all())
         return await done
@@ -146,16 +171,15 @@ class Store:
     async def _commit_all(self) -> None:
         while self._waiting:
             group, self._waiting = self._waiting[:_LARGEST_GROUP], self._waiting[_LARGEST_GROUP:]
-            operations = [operation for operation, _ in group]
             try:
-                outcomes = await self._connection.run(partial(_commit, operations=operations))
-            except FAILURES as exc:
+                outcomes = await self._connection.run(partial(_commit, wishes=[wish[:2] for wish in group]))
+            except Exception as exc:
                 outcomes = [exc] * len(group)
             except asyncio.CancelledError:
-                for _, done in group:
+                for *_, done in group:
                     done.cancel()
                 raise
-            for (_, done), outcome in zip(group, outcomes, strict=True):
+            for (*_, done), outcome in zip(group, outcomes, strict=True):
                 self._tell(done, outcome)
 
     def _tell(self, done: asyncio.Future[Any], outcome: Any) -> None:
@@ -216,21 +240,23 @@ def _data_version(connection: sqlite3.Connection) -> int:
     return int(version)
 
 
-def _commit(connection: sqlite3.Connection, operations: list[Operation[Any]]) -> list[Any]:
-    """Run operations in one transaction; where that fails, each half in one of its own, until the guilty one is alone."""
+def _commit(connection: sqlite3.Connection, wishes: list[tuple[Bulk[Any, Any], Any]]) -> list[Any]:
+    """Fulfil wishes in one transaction; where that fails, each half in one of its own, until the guilty one is alone."""
     try:
-        return _transact(connection, operations)
+        return _transact(connection, wishes)
     except Exception as exc:
-        if len(operations) == 1 or locked(exc):
-            return [exc] * len(operations)
-    middle = len(operations) // 2
-    return _commit(connection, operations[:middle]) + _commit(connection, operations[middle:])
+        if len(wishes) == 1 or locked(exc):
+            return [exc] * len(wishes)
+    middle = len(wishes) // 2
+    return _commit(connection, wishes[:middle]) + _commit(connection, wishes[middle:])
 
 
-def _transact(connection: sqlite3.Connection, operations: list[Operation[Any]]) -> list[Any]:
+def _transact(connection: sqlite3.Connection, wishes: list[tuple[Bulk[Any, Any], Any]]) -> list[Any]:
+    outcomes: list[Any] = []
     connection.execute("BEGIN IMMEDIATE")
     try:
-        outcomes = [_attempt(connection, operation) for operation in operations]
+        for bulk, same in groupby(wishes, key=itemgetter(0)):
+            outcomes += bulk(connection, [argument for _, argument in same])
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -239,8 +265,5 @@ def _transact(connection: sqlite3.Connection, operations: list[Operation[Any]]) 
     return outcomes
 
 
-def _attempt(connection: sqlite3.Connection, operation: Operation[Any]) -> Any:
-    try:
-        return operation(connection)
-    except RigError as refused:
-        return refused
+def _one_by_one(connection: sqlite3.Connection, operations: list[Operation[Any]]) -> list[Any]:
+    return [operation(connection) for operation in operations]
