@@ -1,5 +1,6 @@
 """What outlives a process: the state directory, and the outbox, dead letters, cursors and spilled events in it."""
 
+from rig.store.connection import Sync
 from rig.store.cursors import Cursors
 from rig.store.dead_letters import DeadLetters, Letter, NewLetter
 from rig.store.directory import Lock, StateDirectory
@@ -7,7 +8,7 @@ from rig.store.outbox import NewPush, Outbox, Row
 from rig.store.rows import Counts
 from rig.store.schema import SPILL, STATE, Schema
 from rig.store.spill import Spill, SpillRow
-from rig.store.store import Store, Sync
+from rig.store.store import Store
 
 __all__ = [
     "SPILL",

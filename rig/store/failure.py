@@ -16,7 +16,7 @@ FAILURES = (sqlite3.Error, sqlite3.Warning, OSError, UnicodeError, OverflowError
 
 _NOT_WRITABLE = "make the file and its folder writable for this user, or name another folder with --state-dir"
 _DAMAGED = (
-    "move the file away, together with its -wal and -shm, and rig starts an empty one; "
+    "end the run, move the file away together with its -wal and -shm, and start again with an empty one; "
     "the .recover command of the sqlite3 program reads what is left in it"
 )
 _REMEDIES = {

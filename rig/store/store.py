@@ -1,19 +1,16 @@
 """
-One database file: a connection in a thread of its own, and group commit.
+One database that is open, and group commit.
 
 A write waits for the transaction that is running; all that have gathered meanwhile make the next one. So the disk is asked to
 sync once for many writes, and the more there is to do, the more share it.
 
 What must stay true: a write that has returned is committed, in full or not at all. One that fails does not harm those beside
-it. The files are
-for us alone (0600): SQLite gives -wal and -shm the mode of the database.
+it.
 
-Source: SQLite, "Write-Ahead Logging", "PRAGMA synchronous", "PRAGMA data_version"; Helland et al., "Group Commit Timers and
-High-Volume Transaction Systems" (1987).
+Source: Helland et al., "Group Commit Timers and High-Volume Transaction Systems" (1987); SQLite, "PRAGMA data_version".
 """
 
 import asyncio
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -21,47 +18,32 @@ from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 
-import aiosqlite
-
-from rig.errors import RigError
+from rig.errors import RigError, StoreFailed
+from rig.store.connection import Connection, Operation, Sync, give_back
 from rig.store.failure import FAILURES, locked, store_failed
-from rig.store.schema import STATE, Schema, migrate
+from rig.store.schema import STATE, Schema
 
 T = TypeVar("T")
 A = TypeVar("A")
-Operation = Callable[[sqlite3.Connection], T]
 Bulk = Callable[[sqlite3.Connection, list[A]], Sequence[T | RigError]]
-Sync = Literal["full", "normal", "off"]
+_Wish = tuple[Bulk[Any, Any], Any]
 
-_BUSY_TIMEOUT = 5.0
-_CACHE_KIB = 2048
-_LARGEST_WAL = 16 * 1024**2
 _LARGEST_GROUP = 1024
-
-
-class _Connection(aiosqlite.Connection):
-    """Runs a whole transaction as one call in its thread; aiosqlite's own methods cross over for each statement."""
-
-    async def run(self, operation: Operation[T]) -> T:
-        result: T = await self._execute(lambda: operation(self._conn))  # type: ignore[no-untyped-call]
-        return result
-
-
-_Wish = tuple[Bulk[Any, Any], Any, asyncio.Future[Any]]
 
 
 class Store:
     """A database that is open. Make one with `open`."""
 
-    def __init__(self, path: Path, connection: _Connection, clock: Callable[[], float]) -> None:
+    def __init__(self, path: Path, connection: Connection, clock: Callable[[], float]) -> None:
         self.path = path
-        self._clock = clock
         self._connection = connection
-        self._waiting: list[_Wish] = []
+        self._clock = clock
+        self._waiting: list[tuple[_Wish, asyncio.Future[Any]]] = []
         self._committing: asyncio.Task[None] | None = None
         self._seen_version = 0
+        self._closed = False
 
     @classmethod
     async def open(
@@ -79,13 +61,9 @@ class Store:
 
         Raises:
             StoreFailed: If it is no database, is damaged, of a newer rig, or cannot be written.
-
         """
         path = Path(path)
-        connection = _Connection(lambda: _connect(path, sync, schema), iter_chunk_size=64)
-        # Else a process that ends without `close` would wait for the thread for ever.
-        thread: Any = getattr(connection, "_thread", connection)
-        thread.daemon = True
+        connection = Connection(path, sync, schema)
         try:
             await connection
             store = cls(path, connection, clock)
@@ -105,6 +83,7 @@ class Store:
         Raises:
             StoreFailed: If the file cannot be closed.
         """
+        self._closed = True
         while self._committing is not None and not self._committing.done():
             await asyncio.wait([self._committing])
         try:
@@ -128,8 +107,9 @@ class Store:
         Run something that only reads, and return its result.
 
         Raises:
-            StoreFailed: If the file cannot be read.
+            StoreFailed: If the file cannot be read, or is closed.
         """
+        self._check_open()
         try:
             return await self._connection.run(operation)
         except FAILURES as exc:
@@ -162,25 +142,36 @@ class Store:
             StoreFailed: If it could not be committed; nothing of it was.
             RigError: What `bulk` has returned for this argument.
         """
+        self._check_open()
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append((bulk, argument, done))
+        self._waiting.append(((bulk, argument), done))
         if self._committing is None or self._committing.done():
             self._committing = asyncio.create_task(self._commit_all())
         return await done
 
     async def _commit_all(self) -> None:
-        while self._waiting:
+        while self._waiting or await self._give_back():
             group, self._waiting = self._waiting[:_LARGEST_GROUP], self._waiting[_LARGEST_GROUP:]
             try:
-                outcomes = await self._connection.run(partial(_commit, wishes=[wish[:2] for wish in group]))
+                outcomes = await self._connection.run(partial(_commit, wishes=[wish for wish, _ in group]))
             except Exception as exc:
                 outcomes = [exc] * len(group)
             except asyncio.CancelledError:
-                for *_, done in group:
+                for _, done in group:
                     done.cancel()
                 raise
-            for (*_, done), outcome in zip(group, outcomes, strict=True):
+            for (_, done), outcome in zip(group, outcomes, strict=True):
                 self._tell(done, outcome)
+
+    async def _give_back(self) -> bool:
+        """Return room to the file system until there is something better to do, and True once there is."""
+        more = True
+        while more and not self._waiting and not self._closed:
+            try:
+                more = await self._connection.run(give_back)
+            except FAILURES:
+                more = False
+        return bool(self._waiting)
 
     def _tell(self, done: asyncio.Future[Any], outcome: Any) -> None:
         if done.done():
@@ -194,45 +185,9 @@ class Store:
         else:
             done.set_result(outcome)
 
-
-def _connect(path: Path, sync: Sync, schema: Schema) -> sqlite3.Connection:
-    _make_private(path)
-    connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT, isolation_level=None, cached_statements=64)
-    try:
-        _patiently(lambda: _prepare(connection, path, sync, schema))
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _make_private(path: Path) -> None:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        if os.fstat(fd).st_mode & 0o777 != 0o600:
-            os.fchmod(fd, 0o600)
-    finally:
-        os.close(fd)
-
-
-def _prepare(connection: sqlite3.Connection, path: Path, sync: Sync, schema: Schema) -> None:
-    connection.execute("PRAGMA journal_mode = WAL").fetchone()
-    connection.execute(f"PRAGMA synchronous = {sync}")
-    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-    connection.execute(f"PRAGMA journal_size_limit = {_LARGEST_WAL}")
-    migrate(connection, schema, path)
-
-
-def _patiently(prepare: Callable[[], None]) -> None:
-    """Try again while another process opens it too: SQLite does not wait for a lock where that could end in a deadlock."""
-    end = time.monotonic() + _BUSY_TIMEOUT
-    while True:
-        try:
-            return prepare()
-        except sqlite3.OperationalError as exc:
-            if not locked(exc) or time.monotonic() > end:
-                raise
-            time.sleep(0.01)
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreFailed(str(self.path), "it is closed", "the run is at its end; ask again in the next one")
 
 
 def _data_version(connection: sqlite3.Connection) -> int:
@@ -240,7 +195,7 @@ def _data_version(connection: sqlite3.Connection) -> int:
     return int(version)
 
 
-def _commit(connection: sqlite3.Connection, wishes: list[tuple[Bulk[Any, Any], Any]]) -> list[Any]:
+def _commit(connection: sqlite3.Connection, wishes: list[_Wish]) -> list[Any]:
     """Fulfil wishes in one transaction; where that fails, each half in one of its own, until the guilty one is alone."""
     try:
         return _transact(connection, wishes)
@@ -251,7 +206,7 @@ def _commit(connection: sqlite3.Connection, wishes: list[tuple[Bulk[Any, Any], A
     return _commit(connection, wishes[:middle]) + _commit(connection, wishes[middle:])
 
 
-def _transact(connection: sqlite3.Connection, wishes: list[tuple[Bulk[Any, Any], Any]]) -> list[Any]:
+def _transact(connection: sqlite3.Connection, wishes: list[_Wish]) -> list[Any]:
     outcomes: list[Any] = []
     connection.execute("BEGIN IMMEDIATE")
     try:
