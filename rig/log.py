@@ -59,7 +59,7 @@ def configure(level: str = "info", format: str = "text", *, process: str = "main
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(number)
-    for chatty in ("picows", "asyncio"):
+    for chatty in ("picows", "asyncio", "aiosqlite"):
         logging.getLogger(chatty).setLevel(max(number, logging.WARNING))
     logging.captureWarnings(capture=True)
     structlog.configure(

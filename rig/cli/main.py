@@ -19,6 +19,8 @@ _COMMANDS = {
     "run": "Run your handlers on live events.",
     "listen": "Print the events of topics, one line each.",
     "push": "Push one event and print the reply.",
+    "outbox": "Look after the pushes that wait for the server.",
+    "deadletters": "Look after the events and pushes that failed for good.",
     "login": "Store a token for --auth keyring:NAME.",
     "logout": "Delete a stored token.",
     "whoami": "Show whose token there is, and until when.",

@@ -18,10 +18,12 @@ from msgspec import Meta
 RUN = ("run", "check")
 CONNECT = ("run", "check", "listen", "push")
 AUTH = (*CONNECT, "whoami")
-JSON = ("check", "whoami")
+STORED = ("outbox", "deadletters")
+EVERY = (*AUTH, *STORED)
+JSON = ("check", "whoami", *STORED)
 LISTEN = ("listen",)
 PUSH = ("push",)
-STATE = RUN
+STATE = (*RUN, *STORED)
 _KIB, _MIB, _GIB = 1024, 1024**2, 1024**3
 
 
@@ -119,6 +121,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             variables=("STATE_DIRECTORY",),
         ),
     ] = None
+    store_sync: Annotated[
+        Literal["full", "normal"],
+        About(
+            "when a durable push counts as stored: full, once the disk has it; normal, once the system has it, which is quicker, "
+            "but a loss of power may take the newest",
+        ),
+    ] = "full"
+    outbox_max_bytes: Annotated[
+        int,
+        Meta(ge=_MIB, le=1024 * _GIB),
+        About("what the outbox may hold; above it, durable pushes are refused", unit="bytes"),
+    ] = _GIB
     status_interval: Annotated[SecondsOrZero, About("time between two status lines; 0 prints none", unit="s")] = 5.0
     mock_rate: Annotated[
         float,
@@ -222,15 +236,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     json: Annotated[bool, About("print JSON", JSON)] = False
 
     config: Annotated[
-        str | None, About("read this file instead of rig.toml in the current directory", AUTH, holds="file", in_file=False)
+        str | None, About("read this file instead of rig.toml in the current directory", EVERY, holds="file", in_file=False)
     ] = None
     env_file: Annotated[
         str | None,
-        About("read environment variables from this file, for the application too", AUTH, holds="file", in_file=False),
+        About("read environment variables from this file, for the application too", EVERY, holds="file", in_file=False),
     ] = None
     log_level: Annotated[Literal["debug", "info", "warning", "error"], About("the least severe message to log", AUTH)] = "info"
     log_format: Annotated[Literal["text", "json"], About("how log lines look", AUTH)] = "text"
-    debug: Annotated[bool, About("show the traceback of an unexpected error", AUTH)] = False
+    debug: Annotated[bool, About("show the traceback of an unexpected error", EVERY)] = False
 
     def resolve_workers(self, cores: int | None = None) -> int:
         """

@@ -16,7 +16,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from rig.errors import StateDirectoryBusy, StateDirectoryUnusable
+from rig.errors import ConfigError, StateDirectoryBusy, StateDirectoryUnusable
 from rig.private import make_private
 
 _UNFIT = re.compile(r"[^\w.-]+")
@@ -43,6 +43,30 @@ class StateDirectory:
     def of_app(cls, name: str) -> "StateDirectory":
         """Return the directory of an application that was given none: the platform's place for state, and its name there."""
         return cls(root() / (_UNFIT.sub("-", name).strip(".-") or "app"))
+
+    @classmethod
+    def find(cls, named: str | None) -> "StateDirectory":
+        """
+        Return the directory that is meant where no application is known: the one named, else the only one there is.
+
+        Args:
+            named: What `--state-dir` says.
+
+        Raises:
+            ConfigError: If there is none, or several and none is named, or nothing is stored in the one that is named.
+        """
+        if named is not None:
+            found = [cls(Path(named).absolute())]
+        else:
+            found = [cls(path) for path in sorted(root().glob("*")) if cls(path).database.is_file()]
+        if not found:
+            raise ConfigError(f"there is no state directory in {root()}: name one with --state-dir")
+        if len(found) > 1:
+            listed = ", ".join(str(directory.path) for directory in found)
+            raise ConfigError(f"there are several state directories: name one with --state-dir, of {listed}")
+        if not found[0].database.is_file():
+            raise ConfigError(f"{found[0].path} is not the state directory of a run: name another with --state-dir")
+        return found[0]
 
     @property
     def database(self) -> Path:

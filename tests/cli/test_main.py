@@ -11,7 +11,8 @@ from rig.config import options
 from rig.errors import AppError, AuthenticationRefused, ConnectFailed, PushTimeout
 
 FOLDER = Path(__file__).parents[2]
-COMMANDS = ["run", "listen", "push", "login", "logout", "whoami", "check", "bench", "mock"]
+GROUPS = ("outbox", "deadletters")
+COMMANDS = ["run", "listen", "push", *GROUPS, "login", "logout", "whoami", "check", "bench", "mock"]
 
 
 @pytest.fixture
@@ -55,6 +56,8 @@ def test_help_of_a_command_shows_every_option_with_its_default(rig, command):
     assert result.exit_code == 0
     assert f"rig {command}" in text.partition("Examples:")[2]
     assert "RIG_…" in text
+    if command in GROUPS:
+        text = " ".join(rig(command, "list", "--help").stdout.split())
     for option in options(command):
         assert option.spelling(command)[-1] in text
         if option.spelling(command)[-1].startswith("-"):
@@ -77,7 +80,10 @@ def test_version_names_what_a_bug_report_needs(rig):
     ("args", "sentence"),
     [
         (["lisen"], "There is no command 'lisen'; did you mean listen?"),
-        (["zzz"], "There is no command 'zzz'; there are run, listen, push, login, logout, whoami, check, bench, mock."),
+        (
+            ["zzz"],
+            f"There is no command 'zzz'; there are {', '.join(COMMANDS)}.",
+        ),
         (["run", "--worker", "2"], "--workers"),
         (["listen", "ws://h/socket"], "Missing argument 'TOPIC...'"),
         (["run", "--workers"], "--workers"),

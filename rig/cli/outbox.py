@@ -1,0 +1,100 @@
+"""`rig outbox`: the pushes that wait for the server."""
+
+import click
+
+from rig.cli.options import SOURCES_NOTE, with_settings
+from rig.cli.stored import (
+    Choice,
+    change_rows,
+    choice_options,
+    choose,
+    confirm,
+    export_rows,
+    list_rows,
+    on_shelf,
+    show_rows,
+    topic_option,
+)
+from rig.config import Loaded
+from rig.routing import Pattern
+from rig.store import Outbox
+
+_COLUMNS = {
+    "id": "id",
+    "topic": "topic",
+    "event": "event",
+    "stored": "stored_at",
+    "expires": "expires_at",
+    "attempts": "attempts",
+    "last error": "last_error",
+    "payload": "payload",
+}
+_EPILOG = f"""\b
+Examples:
+  rig outbox list
+  rig outbox list --topic 'room:*' --state-dir /var/lib/shop
+  rig outbox show 41
+  rig outbox export > pushes.jsonl && rig outbox purge --all
+
+{SOURCES_NOTE}
+"""
+
+
+@click.group(epilog=_EPILOG)
+def outbox() -> None:
+    """
+    Look after the pushes that wait for the server: list, show, retry, purge, export.
+
+    They are in the state directory of a run, --state-dir, or the only one there is; the run may be running or not.
+    """
+
+
+@outbox.command("list")
+@with_settings("outbox")
+@topic_option
+@click.option("--all", "everything", is_flag=True, help="More than the oldest hundred.")
+def list_(loaded: Loaded, topic: Pattern | None, *, everything: bool) -> int:
+    """List the pushes, oldest first."""
+    return on_shelf(
+        loaded,
+        Outbox,
+        lambda shelf: list_rows(shelf, Choice(topic=topic), _COLUMNS, everything=everything, as_json=loaded.settings.json),
+    )
+
+
+@outbox.command
+@with_settings("outbox")
+@click.argument("ids", nargs=-1, required=True, type=click.IntRange(min=1), metavar="ID...")
+def show(loaded: Loaded, ids: tuple[int, ...]) -> int:
+    """Show pushes in full. Ends with 1 if one is not there."""
+    return on_shelf(loaded, Outbox, lambda shelf: show_rows(shelf, ids, as_json=loaded.settings.json))
+
+
+@outbox.command
+@with_settings("outbox")
+@topic_option
+@choice_options
+def retry(loaded: Loaded, ids: tuple[int, ...], topic: Pattern | None, *, everything: bool) -> int:
+    """Forget how often pushes have failed, so that they are tried as if they were new."""
+    choice = choose(ids, topic, everything=everything)
+    return on_shelf(loaded, Outbox, lambda shelf: change_rows(choice, shelf, shelf.retry, "retried", as_json=loaded.settings.json))
+
+
+@outbox.command
+@with_settings("outbox")
+@topic_option
+@choice_options
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def purge(loaded: Loaded, ids: tuple[int, ...], topic: Pattern | None, *, everything: bool, yes: bool) -> int:
+    """Delete pushes: they are never sent."""
+    choice = choose(ids, topic, everything=everything)
+    confirm("Delete pushes that the server does not have?", yes=yes)
+    return on_shelf(loaded, Outbox, lambda shelf: change_rows(choice, shelf, shelf.purge, "purged", as_json=loaded.settings.json))
+
+
+@outbox.command
+@with_settings("outbox")
+@topic_option
+def export(loaded: Loaded, topic: Pattern | None) -> int:
+    """Print pushes as JSON, one a line, with their payloads as they are."""
+    return on_shelf(loaded, Outbox, lambda shelf: export_rows(shelf, Choice(topic=topic)))

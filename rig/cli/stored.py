@@ -1,0 +1,314 @@
+"""
+What `rig outbox` and `rig deadletters` have in common: which rows are meant, and how they are shown.
+
+What must stay true: no run is needed, and none is hurt: rows are read in pages and written in short transactions, so that a
+run that has the same database open waits for neither. What others have sent cannot steer the terminal.
+"""
+
+import asyncio
+import base64
+import datetime
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import click
+import msgspec
+
+from rig.config import Loaded
+from rig.errors import AppError
+from rig.routing import Pattern
+from rig.store import Letter, Row, StateDirectory, Store
+
+T = TypeVar("T")
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_PAGE = 500
+_LISTED = 100
+_LONGEST_CELL = 60
+_TIMES = ("stored_at", "expires_at", "received_at", "buried_at")
+
+
+class Shelf(Protocol):
+    """The outbox or the dead letters."""
+
+    async def page(self, after_id: int, limit: int) -> list[Any]:
+        """Return the oldest rows after an id."""
+
+    async def get(self, id: int) -> Any:
+        """Return one row, or None."""
+
+    async def retry(self, ids: Iterable[int] | None = None) -> int:
+        """Have rows tried again; None: all."""
+
+    async def purge(self, ids: Iterable[int] | None = None) -> int:
+        """Delete rows; None: all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """
+    Which rows are meant.
+
+    Attributes:
+        ids: These; if there are none, all that fit the rest.
+        topic: A pattern, as in `app.on`; None: any topic.
+        kind: "event" or "push"; None: both.
+    """
+
+    ids: tuple[int, ...] = ()
+    topic: Pattern | None = None
+    kind: str | None = None
+
+    @property
+    def all(self) -> bool:
+        """True if there is no row that is not meant."""
+        return not self.ids and self.topic is None and self.kind is None
+
+    def takes(self, row: Row | Letter) -> bool:
+        """Return True if a row fits topic and kind."""
+        return (self.topic is None or self.topic.covers(row.topic)) and self.kind in (None, getattr(row, "kind", None))
+
+    async def pages(self, shelf: Shelf) -> AsyncIterator[list[Any]]:
+        """
+        Give the rows, oldest first, some at a time.
+
+        Raises:
+            StoreFailed: If the database cannot be read.
+        """
+        for start in range(0, len(self.ids), _PAGE):
+            found = [await shelf.get(id) for id in self.ids[start : start + _PAGE]]
+            yield [row for row in found if row is not None]
+        after = 0
+        while not self.ids and (rows := await shelf.page(after, _PAGE)):
+            after = rows[-1].id
+            yield [row for row in rows if self.takes(row)]
+
+
+def topic_option(function: Function) -> Function:
+    """Give a command `--topic`, read into a pattern."""
+    return click.option("--topic", callback=_pattern, metavar="PATTERN", help="Only those of topics that fit, such as room:*.")(
+        function
+    )
+
+
+def choice_options(function: Function) -> Function:
+    """Give a command ids and `--all`."""
+    decorated = click.option("--all", "everything", is_flag=True, help="All there are.")(function)
+    return click.argument("ids", nargs=-1, type=click.IntRange(min=1), metavar="[ID]...")(decorated)
+
+
+def choose(ids: tuple[int, ...], topic: Pattern | None, kind: str | None = None, *, everything: bool) -> Choice:
+    """
+    Read what a command that changes something was given.
+
+    Raises:
+        click.UsageError: If nothing was chosen, or in two ways that contradict each other.
+    """
+    if bool(ids) + bool(topic or kind) + everything != 1:
+        raise click.UsageError("Say which ones: their ids, or what they have in common, or --all.")
+    return Choice(ids, topic, kind)
+
+
+def on_shelf(loaded: Loaded, shelf: Callable[[Store], Shelf], action: Callable[[Shelf], Awaitable[T]]) -> T:
+    """
+    Open the database of the state directory that is meant, and do something with it.
+
+    Raises:
+        ConfigError: If it is not clear which directory is meant.
+        StoreFailed: If the database does not do it.
+    """
+
+    async def main() -> T:
+        store = await Store.open(StateDirectory.find(loaded.settings.state_dir).database)
+        try:
+            return await action(shelf(store))
+        finally:
+            await store.close()
+
+    return asyncio.run(main())
+
+
+async def list_rows(shelf: Shelf, choice: Choice, columns: Mapping[str, str], *, everything: bool, as_json: bool) -> int:
+    """
+    Print the oldest rows.
+
+    Args:
+        columns: Titles, and the attribute below each.
+        everything: False: a hundred.
+        as_json: One object a line, as `export` does.
+
+    Raises:
+        StoreFailed: If the database cannot be read.
+    """
+    write = _write_objects if as_json else _print_table if sys.stdout.isatty() else _write_lines
+    if write is _write_lines:
+        sys.stdout.write("\t".join(columns) + "\n")
+    left = sys.maxsize if everything else _LISTED
+    async for page in choice.pages(shelf):
+        if page[:left]:
+            write(page[:left], columns)
+        left -= len(page)
+        if left < 0:
+            click.echo(f"These are the oldest {_LISTED}; add --all for the rest.", err=True)
+            break
+    return 0
+
+
+async def show_rows(shelf: Shelf, ids: tuple[int, ...], *, as_json: bool) -> int:
+    """
+    Print rows in full, and return 1 if one is not there.
+
+    Raises:
+        StoreFailed: If the database cannot be read.
+    """
+    missing = []
+    for id in ids:
+        row = await shelf.get(id)
+        if row is None:
+            missing.append(str(id))
+        elif as_json:
+            _write_objects([row])
+        else:
+            _print_row(row)
+    if missing:
+        click.echo(f"Error: there is no {', '.join(missing)}: it may have been sent, retried or purged since", err=True)
+    return 1 if missing else 0
+
+
+async def export_rows(shelf: Shelf, choice: Choice) -> int:
+    """
+    Print rows as JSON, one a line, with their payloads as they are.
+
+    Raises:
+        StoreFailed: If the database cannot be read.
+    """
+    async for page in choice.pages(shelf):
+        _write_objects(page)
+    return 0
+
+
+async def change_rows(choice: Choice, shelf: Shelf, change: Callable[..., Awaitable[int]], done: str, *, as_json: bool) -> int:
+    """
+    Retry or purge rows, say how many there were, and return 1 if there was none of those that were named.
+
+    Args:
+        change: A method of the shelf, which takes ids, or nothing for all.
+        done: "retried" or "purged".
+        as_json: `{"purged": 3}` instead of `3 purged`.
+
+    Raises:
+        StoreFailed: If the database does not do it.
+    """
+    if choice.all:
+        count = await change()
+    else:
+        count = sum([await change([row.id for row in page]) async for page in choice.pages(shelf)])
+    click.echo(msgspec.json.encode({done: count}).decode() if as_json else f"{count} {done}")
+    return 1 if choice.ids and not count else 0
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """
+    Ask before something is gone.
+
+    Raises:
+        click.Abort: If the answer is no.
+        click.UsageError: If there is nobody to ask.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError("There is no terminal to ask at: add --yes if you are sure.")
+    click.confirm(question, abort=True)
+
+
+def as_object(row: Row | Letter) -> dict[str, Any]:
+    """
+    Return a row as it is exported: JSON stays JSON, bytes are in base64 under a name of their own.
+
+    Raises:
+        Nothing.
+    """
+    fields = msgspec.structs.asdict(row)
+    payload = fields.pop("payload")
+    if row.binary:
+        return {**fields, "payload_base64": base64.b64encode(payload).decode()}
+    # A line break in JSON text is white space, or it would be escaped.
+    return {**fields, "payload": msgspec.Raw(payload.replace(b"\n", b" ").replace(b"\r", b" "))}
+
+
+def _pattern(context: click.Context, parameter: click.Parameter, value: str | None) -> Pattern | None:
+    try:
+        return None if value is None else Pattern(value, "*")
+    except AppError as exc:
+        raise click.BadParameter(str(exc)) from exc
+
+
+def _write_objects(rows: list[Any], columns: Mapping[str, str] | None = None) -> None:
+    sys.stdout.write("".join(msgspec.json.encode(as_object(row)).decode() + "\n" for row in rows))
+
+
+def _write_lines(rows: list[Any], columns: Mapping[str, str]) -> None:
+    sys.stdout.write("".join("\t".join(_cell(row, name) for name in columns.values()) + "\n" for row in rows))
+
+
+def _print_table(rows: list[Any], columns: Mapping[str, str]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for title in columns:
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*(_shorten(_cell(row, name)) for name in columns.values()))
+    Console(markup=False, highlight=False, emoji=False).print(table)
+
+
+def _print_row(row: Row | Letter) -> None:
+    fields = msgspec.structs.asdict(row)
+    texts = {name: fields.pop(name) for name in ("traceback", "payload") if name in fields}
+    for name in fields:
+        click.echo(f"{name:<12} {_cell(row, name)}")
+    for name, text in texts.items():
+        if text:
+            click.echo(f"{name}\n{_lines(_payload(row) if name == 'payload' else text)}")
+    click.echo()
+
+
+def _cell(row: Row | Letter, name: str) -> str:
+    value = getattr(row, name)
+    if name == "payload":
+        return _printable(_payload(row))
+    if value is None:
+        return "-"
+    if name in _TIMES:
+        return _when(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return _printable(str(value))
+
+
+def _payload(row: Row | Letter) -> str:
+    return base64.b64encode(row.payload).decode() if row.binary else row.payload.decode("utf-8", "replace")
+
+
+def _when(at: float) -> str:
+    try:
+        return datetime.datetime.fromtimestamp(at, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return f"{at:g}"
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def _lines(text: str) -> str:
+    return "\n".join(f"  {_printable(line)}" for line in text.splitlines())
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _LONGEST_CELL else f"{text[: _LONGEST_CELL - 1]}…"
