@@ -8,7 +8,9 @@ Source: AWS Architecture Blog, "Exponential Backoff And Jitter".
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 Random = Callable[[], float]
 """Returns a float in [0, 1), as `random.random` does."""
@@ -17,23 +19,80 @@ Random = Callable[[], float]
 class Cause(StrEnum):
     """Why there is no connection. The values are metric labels and log fields."""
 
+    DNS = "dns"
+    REFUSED = "refused"
     UNREACHABLE = "unreachable"
     TIMEOUT = "timeout"
     TLS = "tls"
     PROXY = "proxy"
     NO_TOKEN = "no_token"  # noqa: S105 - a label
     NOT_WEBSOCKET = "not_websocket"
-    HTTP_ERROR = "http_error"
+    HTTP_4XX = "http_4xx"
+    HTTP_5XX = "http_5xx"
     UNAUTHORIZED = "unauthorized"
     BUSY = "busy"
     HEARTBEAT_LOST = "heartbeat_lost"
+    DRAINING = "draining"
+    POLICY_VIOLATION = "policy_violation"
     SERVER_CLOSED = "server_closed"
     LINK_LOST = "link_lost"
     REQUESTED = "requested"
 
 
-FLOORS: Mapping[Cause, float] = {Cause.BUSY: 30.0, Cause.UNAUTHORIZED: 60.0}
-"""The least wait in seconds, by cause."""
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """
+    What follows from a cause.
+
+    Attributes:
+        floor: Seconds that every wait is at least; a server's `Retry-After` takes its place.
+        first: Seconds over which the first wait is spread, above the floor.
+        loud: True if it mostly stays until somebody does something about it: the log says so as an error.
+    """
+
+    floor: float = 0.0
+    first: float = 1.0
+    loud: bool = False
+
+
+RULES: Mapping[Cause, Rule] = {
+    Cause.DNS: Rule(),
+    Cause.REFUSED: Rule(),
+    Cause.UNREACHABLE: Rule(),
+    Cause.TIMEOUT: Rule(),
+    Cause.TLS: Rule(floor=5.0, loud=True),
+    Cause.PROXY: Rule(),
+    Cause.NO_TOKEN: Rule(loud=True),
+    Cause.NOT_WEBSOCKET: Rule(),
+    Cause.HTTP_4XX: Rule(floor=5.0, loud=True),
+    Cause.HTTP_5XX: Rule(),
+    Cause.UNAUTHORIZED: Rule(floor=60.0, loud=True),
+    Cause.BUSY: Rule(floor=30.0),
+    Cause.HEARTBEAT_LOST: Rule(),
+    Cause.DRAINING: Rule(),
+    Cause.POLICY_VIOLATION: Rule(floor=60.0, loud=True),
+    Cause.SERVER_CLOSED: Rule(),
+    Cause.LINK_LOST: Rule(),
+    Cause.REQUESTED: Rule(first=0.25),
+}
+"""A server that restarts cuts all its clients in one moment, so the first wait is mostly spread over a whole second."""
+
+
+class Decision(NamedTuple):
+    """
+    What happens next, after a connection ended or did not come about.
+
+    Attributes:
+        what: In words, for a log line.
+        delay: Seconds until the next attempt.
+    """
+
+    what: str
+    delay: float
+
+
+END = "end"
+"""The decision where no attempt follows, because the owner has closed."""
 
 
 def full_jitter(attempt: int, random: Random, *, base: float = 0.25, cap: float = 30.0) -> float:
@@ -49,11 +108,9 @@ def full_jitter(attempt: int, random: Random, *, base: float = 0.25, cap: float 
     return min(cap, base * 2.0 ** min(attempt, 60)) * random()
 
 
-def reconnect_delay(attempt: int, cause: Cause, random: Random, *, retry_after: float | None = None) -> float:
+def decide(attempt: int, cause: Cause, random: Random, *, retry_after: float | None = None) -> Decision:
     """
-    Return the wait in seconds before the next connection attempt.
-
-    The first wait is spread over a whole second, because a server that restarts cuts all its clients in one moment.
+    Say when the next connection attempt follows, and by which rule.
 
     Args:
         attempt: How many waits came before this one, since the connection was last well.
@@ -61,9 +118,11 @@ def reconnect_delay(attempt: int, cause: Cause, random: Random, *, retry_after: 
         random: The source of randomness.
         retry_after: Seconds that the server asked for (`Retry-After`).
     """
-    delay = random() if attempt == 0 else full_jitter(attempt, random)
-    floor = FLOORS.get(cause, 0.0) if retry_after is None else max(0.0, retry_after)
-    return floor + delay
+    rule = RULES[cause]
+    jitter = rule.first * random() if attempt == 0 else full_jitter(attempt, random)
+    if retry_after is not None:
+        return Decision("reconnect when the server asked to", max(0.0, retry_after) + jitter)
+    return Decision("reconnect slowly" if rule.floor else "reconnect", rule.floor + jitter)
 
 
 def rejoin_delay(attempt: int, random: Random, *, unauthorized: int = 0) -> float:
@@ -84,7 +143,7 @@ def rejoin_delay(attempt: int, random: Random, *, unauthorized: int = 0) -> floa
         case 1:
             return 1.0 + random()
         case _:
-            return FLOORS[Cause.UNAUTHORIZED] + full_jitter(attempt, random, base=1.0)
+            return RULES[Cause.UNAUTHORIZED].floor + full_jitter(attempt, random, base=1.0)
 
 
 def restart_delay(deaths: int) -> float:

@@ -21,14 +21,14 @@ from rig.transport.base import Closed, Transport, TransportOwner
 
 _CAUSES: list[tuple[type[errors.ConnectError], Cause]] = [
     (errors.AuthenticationRefused, Cause.UNAUTHORIZED),
-    (errors.HandshakeRefused, Cause.HTTP_ERROR),
     (errors.NotWebSocket, Cause.NOT_WEBSOCKET),
     (errors.NotLongPoll, Cause.NOT_WEBSOCKET),
     (errors.TlsFailed, Cause.TLS),
     (errors.ProxyFailed, Cause.PROXY),
     (errors.TokenUnavailable, Cause.NO_TOKEN),
     (errors.ConnectTimeout, Cause.TIMEOUT),
-    (errors.ConnectFailed, Cause.UNREACHABLE),
+    (errors.HostNotFound, Cause.DNS),
+    (errors.ConnectRefused, Cause.REFUSED),
 ]
 _BUSY = (429, 503)
 
@@ -263,6 +263,14 @@ class Connection:
 
 
 def _cause(error: Exception) -> Cause:
-    if isinstance(error, errors.HandshakeRefused) and error.status in _BUSY:
-        return Cause.BUSY
+    if isinstance(error, errors.HandshakeRefused) and not isinstance(error, errors.AuthenticationRefused):
+        return _cause_of_status(error.status)
     return next((cause for kind, cause in _CAUSES if isinstance(error, kind)), Cause.UNREACHABLE)
+
+
+def _cause_of_status(status: int) -> Cause:
+    if status in _BUSY:
+        return Cause.BUSY
+    if status < 400:  # an answer, or a redirect that is not followed: what is there is no Phoenix socket
+        return Cause.NOT_WEBSOCKET
+    return Cause.HTTP_4XX if status < 500 else Cause.HTTP_5XX

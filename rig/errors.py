@@ -8,7 +8,9 @@ Every exception that rig raises on purpose, in one tree.
     │   └── StateDirectoryUnusable  the state directory cannot be made or written to
     │       └── StateDirectoryBusy  … because another run has it
     ├── ConnectError                no connection came about
-    │   ├── ConnectFailed           no TCP connection: name not found, refused, unreachable
+    │   ├── ConnectFailed           no TCP connection: the host cannot be reached
+    │   │   ├── HostNotFound        … because its name is not known
+    │   │   └── ConnectRefused      … because nothing listens on the port
     │   ├── ConnectTimeout          not done within the connect time-out
     │   ├── ProxyFailed             the proxy cannot be reached, or does not let us through
     │   ├── TlsFailed               the certificate or the TLS handshake was refused
@@ -26,6 +28,7 @@ Every exception that rig raises on purpose, in one tree.
     ├── ConnectionLost              the connection ended while something waited for it
     ├── JoinRefused, JoinTimeout    a join was answered with an error, or not at all
     ├── PushRefused, PushTimeout    a push was answered with an error, or not at all
+    ├── PingTimeout                 a ping was not answered
     ├── RingFull                    the consumer of a ring has not freed enough room
     ├── LocalProtocolError          we broke the protocol: a bug in rig or in the calling code
     └── RemoteProtocolError         the peer broke the protocol: counted and survived, never fatal
@@ -113,6 +116,14 @@ class ConnectFailed(ConnectError):
     def __init__(self, host: str, port: int, reason: str) -> None:
         self.host, self.port, self.reason = host, port, reason
         super().__init__(f"cannot reach {host}:{port} ({reason}): check the address, and that the server is running")
+
+
+class HostNotFound(ConnectFailed):
+    """The host's name is not known, or nobody could be asked."""
+
+
+class ConnectRefused(ConnectFailed):
+    """The host is there, and nothing listens on the port."""
 
 
 class ConnectTimeout(ConnectError):
@@ -263,6 +274,14 @@ class PushTimeout(RigError):
             f"no reply to {event!r} on {topic!r} within {seconds:g} s: the server may not reply to this event; "
             "push it without waiting for a reply, or raise the time-out"
         )
+
+
+class PingTimeout(RigError):
+    """The server did not answer a ping in time."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(f"no answer to a ping within {seconds:g} s: the server is busy or the link is cut; try again")
 
 
 class RingFull(RigError):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rig.backoff import FLOORS, Cause, full_jitter, reconnect_delay, rejoin_delay
+from rig.backoff import RULES, Cause, Decision, Rule, decide, full_jitter, rejoin_delay
 
 CHANCE = st.floats(0.0, 1.0, exclude_max=True)
 ATTEMPT = st.integers(0, 10**6)
@@ -38,36 +38,67 @@ def test_full_jitter_is_uniform():
         assert waits[4000 * i // 8] == pytest.approx(4.0 * i / 8, abs=0.15)
 
 
-@given(CHANCE, st.sampled_from(Cause))
-def test_first_reconnect_is_spread_over_a_second(chance, cause):
-    """The first wait lies within one second above the cause's floor."""
-    assert reconnect_delay(0, cause, lambda: chance) == FLOORS.get(cause, 0.0) + chance
+EXPECTED = {
+    "dns": (0, 1, False),
+    "refused": (0, 1, False),
+    "unreachable": (0, 1, False),
+    "timeout": (0, 1, False),
+    "tls": (5, 1, True),
+    "proxy": (0, 1, False),
+    "no_token": (0, 1, True),
+    "not_websocket": (0, 1, False),
+    "http_4xx": (5, 1, True),
+    "http_5xx": (0, 1, False),
+    "unauthorized": (60, 1, True),
+    "busy": (30, 1, False),
+    "heartbeat_lost": (0, 1, False),
+    "draining": (0, 1, False),
+    "policy_violation": (60, 1, True),
+    "server_closed": (0, 1, False),
+    "link_lost": (0, 1, False),
+    "requested": (0, 0.25, False),
+}
+"""Cause: seconds of the floor, seconds over which the first wait is spread, whether the log says it as an error."""
 
 
-@given(st.integers(1, 10**6), CHANCE, st.sampled_from(Cause))
+def test_every_cause_has_its_rule():
+    """The table of this test and that of the module name every cause."""
+    assert set(EXPECTED) == {str(cause) for cause in Cause} == {str(cause) for cause in RULES}
+
+
+@pytest.mark.parametrize("cause", list(Cause))
+def test_the_rule_of_each_cause(cause):
+    """Floor, jitter and loudness are those of the table; the waits that follow keep the floor and grow."""
+    floor, first, loud = EXPECTED[cause]
+    words = "reconnect slowly" if floor else "reconnect"
+
+    assert RULES[cause] == Rule(floor, first, loud)
+    assert decide(0, cause, lambda: 0.5) == Decision(words, floor + first / 2)
+    assert decide(4, cause, lambda: 0.5) == Decision(words, floor + 2.0)
+    assert decide(99, cause, lambda: 0.5) == Decision(words, floor + 15.0)
+
+
+@given(ATTEMPT, CHANCE, st.sampled_from(Cause))
 def test_reconnect_bounds(attempt, chance, cause):
-    """Later waits lie within 30 s above the floor."""
-    wait = reconnect_delay(attempt, cause, lambda: chance)
+    """A wait lies above the floor, within a second of it at first and within 30 s later."""
+    floor = RULES[cause].floor
+    wait = decide(attempt, cause, lambda: chance).delay
 
-    assert FLOORS.get(cause, 0.0) <= wait <= FLOORS.get(cause, 0.0) + min(30.0, 0.25 * 2.0 ** min(attempt, 60))
-
-
-def test_floors():
-    """A busy server gets 30 s, one that refuses us 60 s; nothing else has a floor."""
-    assert FLOORS == {Cause.BUSY: 30.0, Cause.UNAUTHORIZED: 60.0}
+    assert floor <= wait <= floor + (1.0 if attempt == 0 else min(30.0, 0.25 * 2.0 ** min(attempt, 60)))
 
 
 @given(ATTEMPT, CHANCE, st.sampled_from(Cause), st.floats(0.0, 1e6))
 def test_retry_after_takes_the_place_of_the_floor(attempt, chance, cause, retry_after):
     """What the server asked for is the least wait, shorter or longer than the floor would be."""
-    wait = reconnect_delay(attempt, cause, lambda: chance, retry_after=retry_after)
+    decision = decide(attempt, cause, lambda: chance, retry_after=retry_after)
 
-    assert retry_after <= wait <= retry_after + 30.0
+    assert retry_after <= decision.delay <= retry_after + 30.0
+    assert decision.what == "reconnect when the server asked to"
 
 
 def test_negative_retry_after_is_none_at_all():
     """A server that asks for a wait in the past is tried after the jitter alone."""
-    assert reconnect_delay(0, Cause.BUSY, lambda: 0.5, retry_after=-100.0) == 0.5
+    assert decide(0, Cause.BUSY, lambda: 0.5, retry_after=-100.0).delay == 0.5
 
 
 def test_rejoin_ceilings():

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from rig import errors
-from rig.backoff import Cause
+from rig.backoff import RULES, Cause
 from rig.connection import Connection
 from rig.phoenix import Push, Socket, SocketState, events
 from rig.transport.base import BinaryFrame, Closed, Transport, TransportOwner
@@ -249,7 +249,9 @@ def test_binary_frames_and_rejected_ones_reach_the_core() -> None:
 @pytest.mark.parametrize(
     ("error", "cause"),
     [
-        (errors.ConnectFailed("h", 1, "refused"), Cause.UNREACHABLE),
+        (errors.HostNotFound("h", 1, "unknown"), Cause.DNS),
+        (errors.ConnectRefused("h", 1, "refused"), Cause.REFUSED),
+        (errors.ConnectFailed("h", 1, "no route to host"), Cause.UNREACHABLE),
         (errors.ConnectTimeout(URL, 5), Cause.TIMEOUT),
         (errors.TlsFailed("h", "expired"), Cause.TLS),
         (errors.PinMismatch("h", "sha256//x"), Cause.TLS),
@@ -257,7 +259,11 @@ def test_binary_frames_and_rejected_ones_reach_the_core() -> None:
         (errors.TokenUnavailable("env:X", "it is not set"), Cause.NO_TOKEN),
         (errors.NotWebSocket(URL, "garbage"), Cause.NOT_WEBSOCKET),
         (errors.NotLongPoll(URL, "garbage"), Cause.NOT_WEBSOCKET),
-        (errors.HandshakeRefused(URL, 500), Cause.HTTP_ERROR),
+        (errors.HandshakeRefused(URL, 200), Cause.NOT_WEBSOCKET),
+        (errors.RedirectRefused(URL, 302, "http://x/", "it gives up TLS"), Cause.NOT_WEBSOCKET),
+        (errors.HandshakeRefused(URL, 404), Cause.HTTP_4XX),
+        (errors.HandshakeRefused(URL, 500), Cause.HTTP_5XX),
+        (errors.HandshakeRefused(URL, 503), Cause.BUSY),
         (errors.HandshakeRefused(URL, 429, retry_after=7.0), Cause.BUSY),
         (errors.AuthenticationRefused(URL, 403), Cause.UNAUTHORIZED),
         (errors.ConfigError("the certificate is gone"), Cause.UNREACHABLE),
@@ -278,9 +284,11 @@ def test_a_dial_that_fails_has_a_cause_and_another_attempt(error: Exception, cau
         assert (closed.cause, closed.code) == (cause, None)
         assert str(error) in closed.reason
         assert known[:2] == [None, error]
-        if cause is Cause.BUSY:
+        if getattr(error, "retry_after", None):
             assert closed.delay == 7.0
-        elif cause is not Cause.UNAUTHORIZED:
+        else:
+            assert closed.delay == RULES[cause].floor
+        if not closed.delay:
             await shell.until(lambda: shell.connection.open)
             assert shell.connection.last_error is None
         await shell.close()

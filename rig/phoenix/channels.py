@@ -2,7 +2,8 @@
 All channels of one socket: joins, leaves, and what the server says about them.
 
 Must stay true: `live` names just the channels whose events are wanted, with the join_ref of their present life; a join
-that waits has one timer, and so has a rejoin; what a peer or a join payload does wrong ends no other channel.
+that waits has one timer, and so has a rejoin; no more joins are sent at a time than the pace allows; what a peer or a join
+payload does wrong ends no other channel.
 
 Source: phoenix.js channel.js; Phoenix.Socket for the order of what the server sends.
 """
@@ -16,6 +17,7 @@ from rig.phoenix import events
 from rig.phoenix.channel import Channel, ChannelState, Input
 from rig.phoenix.message import CLOSE, ERROR, JOIN, LEAVE, AnyMessage
 from rig.phoenix.outgoing import Outgoing
+from rig.phoenix.pacing import Pace
 from rig.phoenix.push import Push
 from rig.phoenix.pushes import Pushes
 from rig.phoenix.serializer import decode_payload, decode_reply
@@ -31,10 +33,23 @@ class TimerKey(NamedTuple):
     topic: str
 
 
+PACE_TIMER = "joins"
+"""When the next of the joins that wait may be sent."""
+
+
 class Channels:
     """Every method that acts returns the events that came about."""
 
-    def __init__(self, outgoing: Outgoing, timers: Timers, random: Random, *, join_timeout: float, rejoin_stopped: bool) -> None:
+    def __init__(
+        self,
+        outgoing: Outgoing,
+        timers: Timers,
+        random: Random,
+        *,
+        join_timeout: float,
+        rejoin_stopped: bool,
+        join_rate: float = 0.0,
+    ) -> None:
         """
         Start without a channel.
 
@@ -44,12 +59,15 @@ class Channels:
             random: For the rejoin delays.
             join_timeout: Seconds that a join or a leave may take.
             rejoin_stopped: True joins a channel again that the server closed; phoenix.js does not.
+            join_rate: Joins a second; 0 sends all at once.
         """
         self._outgoing, self._timers, self._random = outgoing, timers, random
         self._join_timeout, self._rejoin_stopped = join_timeout, rejoin_stopped
         self._channels: dict[str, Channel] = {}
         self._pushes = Pushes(outgoing, timers)
         self._open = False
+        self._pace = Pace(join_rate)
+        self._waiting: dict[str, None] = {}
         self.live: dict[str, str] = {}
         """Topic → join_ref of the channels whose events are wanted."""
 
@@ -84,7 +102,8 @@ class Channels:
         if old is not None and old.state is not ChannelState.LEAVING:
             raise LocalProtocolError(f"{topic!r} is joined already: leave it first, or use the channel that there is")
         join_ref = None
-        if self._open:
+        wanted_now = self._open
+        if wanted_now and not self._waiting and self._pace.allow(now):
             join_ref = self._add_join(new)
         elif not callable(payload):
             self._outgoing.freeze(topic, JOIN, payload)
@@ -92,6 +111,8 @@ class Channels:
         self._channels[topic] = new
         if join_ref is not None:
             self._joining(new, join_ref, now)
+        elif wanted_now:
+            self._wait(topic)
         return received
 
     def leave(self, topic: str, now: float) -> Received:
@@ -120,18 +141,30 @@ class Channels:
         channel = self._channels.get(push.topic)
         if channel is None or channel.state is ChannelState.LEAVING:
             raise LocalProtocolError(f"cannot push {push.event!r}: {push.topic!r} is not joined; join it first")
-        self._pushes.start(push, channel.join_ref if channel.state is ChannelState.JOINED else None, now)
+        self._pushes.start(push, channel.join_ref if self._open and channel.state is ChannelState.JOINED else None, now)
 
     # What the connection does.
 
     def opened(self, now: float) -> Received:
-        """Join everything that is wanted."""
+        """Join everything that is wanted, as fast as the pace allows."""
         self._open = True
-        return [event for channel in self._channels.values() for event in self._rejoin(channel, now)]
+        return [event for channel in list(self._channels.values()) for event in self._rejoin_in_turn(channel, now)]
+
+    def hold(self) -> None:
+        """
+        Send nothing more on this connection, which is being given up: joins and pushes wait for the next one.
+
+        What was sent before can still be answered.
+        """
+        self._open = False
+        self._waiting.clear()
+        self._timers.cancel(PACE_TIMER)
+        for topic in self._channels:
+            self._timers.cancel(TimerKey("rejoin", topic))
 
     def disconnected(self, reason: str) -> Received:
         """Note that the connection is gone: whatever waited for an answer will not get one."""
-        self._open = False
+        self.hold()
         received = self._pushes.interrupt(reason)
         for channel in list(self._channels.values()):
             self._cancel(channel.topic)
@@ -202,6 +235,8 @@ class Channels:
         """Handle a key of `Timers` that has become due."""
         if isinstance(key, Push):
             return [self._pushes.timed_out(key)]
+        if key == PACE_TIMER:
+            return self._join_waiting(now)
         if not isinstance(key, TimerKey) or (channel := self._channels.get(key.topic)) is None:
             return []
         what, topic = key
@@ -214,7 +249,7 @@ class Channels:
                 self._apply(channel, Input.LEFT)
                 return [self._forget(channel, left=True)]
             case _:
-                return self._rejoin(channel, now)
+                return self._rejoin_in_turn(channel, now)
 
     # Steps of the above.
 
@@ -238,6 +273,27 @@ class Channels:
         self._timers.cancel(TimerKey("rejoin", channel.topic))
         self._timers.set(TimerKey("join", channel.topic), now + self._join_timeout)
 
+    def _rejoin_in_turn(self, channel: Channel, now: float) -> Received:
+        if self._waiting or not self._pace.allow(now):
+            self._wait(channel.topic)
+            return []
+        return self._rejoin(channel, now)
+
+    def _wait(self, topic: str) -> None:
+        self._waiting[topic] = None
+        if PACE_TIMER not in self._timers:
+            self._timers.set(PACE_TIMER, self._pace.next)
+
+    def _join_waiting(self, now: float) -> Received:
+        received: Received = []
+        while self._waiting and self._pace.allow(now):
+            topic = next(iter(self._waiting))
+            del self._waiting[topic]
+            received += self._rejoin(self._channels[topic], now)
+        if self._waiting:
+            self._timers.set(PACE_TIMER, self._pace.next)
+        return received
+
     def _rejoin(self, channel: Channel, now: float) -> Received:
         try:
             join_ref = self._add_join(channel)
@@ -257,7 +313,8 @@ class Channels:
         joined = events.Joined(channel.topic, response, channel.joined_once)
         channel.attempts, channel.unauthorized, channel.joined_once = 0, 0, True
         assert channel.join_ref is not None
-        self._pushes.joined(channel.topic, channel.join_ref)
+        if self._open:
+            self._pushes.joined(channel.topic, channel.join_ref)
         return [joined]
 
     def _refused(self, channel: Channel, response: Any, now: float) -> Received:
@@ -266,7 +323,7 @@ class Channels:
         unauthorized = says_unauthorized(response)
         channel.unauthorized = channel.unauthorized + 1 if unauthorized else 0
         delay = self._rejoin_later(channel, now, unauthorized=channel.unauthorized)
-        return [events.JoinRejected(channel.topic, response, delay, unauthorized)]
+        return [events.JoinRejected(channel.topic, response, delay, unauthorized, channel.unauthorized)]
 
     def _stopped(self, channel: Channel, now: float) -> Received:
         left = channel.state is ChannelState.LEAVING
@@ -278,7 +335,8 @@ class Channels:
     def _rejoin_later(self, channel: Channel, now: float, *, unauthorized: int = 0) -> float:
         delay = rejoin_delay(channel.attempts, self._random, unauthorized=unauthorized)
         channel.attempts += 1
-        self._timers.set(TimerKey("rejoin", channel.topic), now + delay)
+        if self._open:
+            self._timers.set(TimerKey("rejoin", channel.topic), now + delay)
         return delay
 
     def _forget(self, channel: Channel, *, left: bool) -> events.ChannelClosed:
@@ -287,6 +345,7 @@ class Channels:
         return events.ChannelClosed(channel.topic, left)
 
     def _cancel(self, topic: str) -> None:
+        self._waiting.pop(topic, None)
         for what in ("join", "leave", "rejoin"):
             self._timers.cancel(TimerKey(what, topic))
 

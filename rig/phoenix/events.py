@@ -40,12 +40,20 @@ class SocketClosed(msgspec.Struct, frozen=True, gc=False):
         code: The close code, None if it never opened.
         reason: What the peer or the failed dial said.
         delay: Seconds until the next attempt; None if none follows, because the owner closed the socket.
+        by: Who ended it: "us", "server", or "nobody", where it was cut or never came about.
+        decision: What follows, in words.
+        heartbeat_age: Seconds since the server answered a heartbeat, or since it opened; None if it never opened.
+        open_for: Seconds that it was open; None if it never opened.
     """
 
     cause: Cause
     code: int | None
     reason: str
     delay: float | None
+    by: str = "nobody"
+    decision: str = ""
+    heartbeat_age: float | None = None
+    open_for: float | None = None
 
 
 class Joined(msgspec.Struct, frozen=True, gc=False):
@@ -61,13 +69,14 @@ class JoinRejected(msgspec.Struct, frozen=True, gc=False):
     The server refused a join, or its payload could not be made; it is tried again after `delay` seconds.
 
     `unauthorized` if the response says so: then it is time for a fresh token. The first retry leaves a second to get one, the
-    later ones are slow.
+    later ones are slow. `refusals` counts such answers in a row.
     """
 
     topic: str
     response: Any
     delay: float
     unauthorized: bool = False
+    refusals: int = 0
 
 
 class JoinTimedOut(msgspec.Struct, frozen=True, gc=False):

@@ -45,13 +45,13 @@ class Heartbeat:
         self._sent: dict[str, float] = {}
         self._paused = False
         self._next = self._verdict = math.inf
-        self._alive_at = self._replied_at = self._beat_at = -math.inf
+        self._alive_at = self._replied_at = self._beat_at = self._answered_at = -math.inf
         self.missed = 0
 
     def start(self, now: float) -> None:
         """Begin with a new connection; nothing of an old one is waited for."""
         self.stop()
-        self._alive_at = self._replied_at = now
+        self._alive_at = self._replied_at = self._answered_at = now
         self._next = now + self._interval
 
     def stop(self) -> None:
@@ -82,11 +82,15 @@ class Heartbeat:
             return None
         for older in [r for r, at in self._sent.items() if at <= sent_at]:
             del self._sent[older]
-        self._replied_at = now
+        self._replied_at = self._answered_at = now
         self.missed = 0
         if not self._sent:
             self._verdict = math.inf
         return now - sent_at
+
+    def age(self, now: float) -> float:
+        """Return the seconds since the last reply, or since the connection began."""
+        return now - self._answered_at
 
     def pause(self) -> None:
         """Suspend the verdict: the owner does not read."""

@@ -11,12 +11,21 @@ Source: phoenix.js socket.js.
 
 from enum import Enum, auto
 
-from rig.backoff import Cause, Random, reconnect_delay
+from rig.backoff import Cause, Decision, Random, decide
 from rig.errors import LocalProtocolError
 from rig.phoenix.timers import Timers
 
 _WELL_AFTER = 30.0
 """Seconds after which the connection counts as well, and the reconnect delays start over."""
+
+_CUT = 1006
+_CAUSES = {
+    1008: Cause.POLICY_VIOLATION,
+    1012: Cause.DRAINING,
+    1013: Cause.BUSY,
+    _CUT: Cause.LINK_LOST,
+}
+"""By close code; with every other one the server has just closed. Source: RFC 6455 section 7.4.1 and the IANA registry."""
 
 CONNECT_TIMER = "connect"
 WELL_TIMER = "well"
@@ -119,24 +128,25 @@ class Link:
         """Return why the connection ended, given its close code."""
         if self._given_up is not None:
             return self._given_up
-        match code:
-            case 1013:
-                return Cause.BUSY
-            case 1006:
-                return Cause.LINK_LOST
-            case _:
-                return Cause.SERVER_CLOSED
+        return _CAUSES.get(code, Cause.SERVER_CLOSED)
 
-    def lost(self, cause: Cause, now: float, *, retry_after: float | None = None) -> float | None:
-        """Note that there is no connection, and return the seconds until the next attempt; None if none follows."""
+    def closed_by(self, code: int | None) -> str:
+        """Return who ended the connection: "us", "server", or "nobody", where it was cut or never came about."""
+        if self._given_up is not None or self.state is SocketState.CLOSED:
+            return "us"
+        return "nobody" if code in (None, _CUT) else "server"
+
+    def lost(self, cause: Cause, now: float, *, retry_after: float | None = None) -> Decision | None:
+        """Note that there is no connection, and return what follows; None if no attempt does."""
         self.apply(Step.LOST)
         self._timers.cancel(WELL_TIMER)
         if self.state is SocketState.CLOSED:
             return None
-        delay = reconnect_delay(self.attempt, cause, self._random, retry_after=retry_after)
+        self._given_up = None
+        decision = decide(self.attempt, cause, self._random, retry_after=retry_after)
         self.attempt += 1
-        self._timers.set(CONNECT_TIMER, now + delay)
-        return delay
+        self._timers.set(CONNECT_TIMER, now + decision.delay)
+        return decision
 
     def close(self) -> None:
         """Note that the owner closes for good."""

@@ -14,7 +14,7 @@ Source: phoenix.js socket.js; Phoenix.Socket, Phoenix.Channel.Server.
 from collections.abc import Sequence
 from typing import Any
 
-from rig.backoff import Cause, Random
+from rig.backoff import END, Cause, Random
 from rig.errors import LocalProtocolError
 from rig.phoenix import events
 from rig.phoenix.channel import ChannelState
@@ -41,6 +41,7 @@ class Socket:
         heartbeat_timeout: float = 5.0,
         join_timeout: float = 10.0,
         rejoin_stopped: bool = False,
+        join_rate: float = 1000.0,
     ) -> None:
         """
         Make a socket that is idle.
@@ -52,14 +53,18 @@ class Socket:
             heartbeat_timeout: Seconds in which a reply, or anything else, must come.
             join_timeout: Seconds that a join may take.
             rejoin_stopped: True joins a channel again that the server closed (`phx_close`).
+            join_rate: Joins a second, in bursts of `rig.phoenix.pacing.BURST`; 0 sends all at once.
         """
         serializer = SERIALIZERS[vsn]()
         self._outgoing = Outgoing(serializer)
         self._timers = Timers()
         self._link = Link(self._timers, random)
         self._heartbeat = Heartbeat(interval=heartbeat_interval, timeout=heartbeat_timeout)
-        self._channels = Channels(self._outgoing, self._timers, random, join_timeout=join_timeout, rejoin_stopped=rejoin_stopped)
+        self._channels = Channels(
+            self._outgoing, self._timers, random, join_timeout=join_timeout, rejoin_stopped=rejoin_stopped, join_rate=join_rate
+        )
         self._inbox = Inbox(serializer, self._channels, self._heartbeat)
+        self._opened_at: float | None = None
 
     # What the shell asks after each mutation.
 
@@ -180,6 +185,7 @@ class Socket:
         if self.state is SocketState.CLOSED:
             return [events.CloseDue(1000, "")]
         self._link.opened()
+        self._opened_at = now
         self._heartbeat.start(now)
         if not len(self._channels):
             self._link.going_well(now)
@@ -239,13 +245,17 @@ class Socket:
         return received
 
     def _lost(self, cause: Cause, code: int | None, reason: str, now: float, retry_after: float | None) -> Received:
-        delay = self._link.lost(cause, now, retry_after=retry_after)
-        if delay is None:
-            return [events.SocketClosed(Cause.REQUESTED, code, reason, None)]
+        by = self._link.closed_by(code)
+        opened_at, self._opened_at = self._opened_at, None
+        open_for = None if opened_at is None else now - opened_at
+        age = None if opened_at is None else self._heartbeat.age(now)
+        decision = self._link.lost(cause, now, retry_after=retry_after)
+        if decision is None:
+            return [events.SocketClosed(Cause.REQUESTED, code, reason, None, by, END, age, open_for)]
         self._heartbeat.stop()
         self._outgoing.take()
         interrupted = self._channels.disconnected(f"{cause}: {reason}" if reason else str(cause))
-        return [events.SocketClosed(cause, code, reason, delay), *interrupted]
+        return [events.SocketClosed(cause, code, reason, decision.delay, by, decision.what, age, open_for), *interrupted]
 
     def _beat(self, now: float) -> Received:
         match self._heartbeat.handle_timeout(now):
@@ -262,6 +272,7 @@ class Socket:
 
     def _give_up(self, cause: Cause, reason: str) -> Received:
         self._heartbeat.stop()
+        self._channels.hold()
         self._link.give_up(cause)
         return [events.CloseDue(1000, reason)]
 

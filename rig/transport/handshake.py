@@ -7,7 +7,9 @@ The reasons it gives are short, in plain words, and free of secrets.
 Source: RFC 6455 section 4.2.2 (answers of the server); RFC 9110 sections 10.2.3 (Retry-After) and 15 (status codes).
 """
 
+import errno
 import re
+import socket
 import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -16,7 +18,17 @@ from typing import NamedTuple
 
 from picows import WSHandshakeError, WSInvalidHeaderError
 
-from rig.errors import AuthenticationRefused, ConnectError, ConnectFailed, HandshakeRefused, NotWebSocket, PinMismatch, TlsFailed
+from rig.errors import (
+    AuthenticationRefused,
+    ConnectError,
+    ConnectFailed,
+    ConnectRefused,
+    HandshakeRefused,
+    HostNotFound,
+    NotWebSocket,
+    PinMismatch,
+    TlsFailed,
+)
 from rig.transport.endpoint import SUBPROTOCOL, Endpoint
 from rig.transport.pins import PinFault
 from rig.transport.tcp import os_reason
@@ -39,7 +51,11 @@ class Redirect(NamedTuple):
 
 def connect_failed(endpoint: Endpoint, exc: OSError) -> ConnectFailed:
     """Translate a failure to find the host or to reach its port."""
-    return ConnectFailed(endpoint.host, endpoint.port, os_reason(exc))
+    if isinstance(exc, socket.gaierror):
+        kind: type[ConnectFailed] = HostNotFound
+    else:
+        kind = ConnectRefused if exc.errno == errno.ECONNREFUSED else ConnectFailed
+    return kind(endpoint.host, endpoint.port, os_reason(exc))
 
 
 def handshake_failed(endpoint: Endpoint, exc: OSError | WSHandshakeError) -> ConnectError:

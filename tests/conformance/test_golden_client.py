@@ -118,7 +118,12 @@ class Replay:
     def __init__(self, vsn, *, least_chance=0.0, heartbeat_interval=1e6):
         chances = (least_chance + i * 1e-6 for i in itertools.count())  # so that no two rejoins are due at once
         self.socket = Socket(
-            random=chances.__next__, vsn=vsn, join_timeout=1e6, heartbeat_interval=heartbeat_interval, heartbeat_timeout=1e3
+            random=chances.__next__,
+            vsn=vsn,
+            join_timeout=1e6,
+            heartbeat_interval=heartbeat_interval,
+            heartbeat_timeout=1e3,
+            join_rate=0.0,  # the recorded clients did not pace theirs
         )
         self.vsn, self.now, self.extra_refs = vsn, 0.0, 900_000
         self.lives, self.sent, self.beats = {}, {}, set()
@@ -291,7 +296,7 @@ class Replay:
         if self.socket.state.name == "CLOSED":
             self.settle(self.socket.closed(code, reason, self.now), [("lost", Cause.REQUESTED, False)])
             return
-        cause = {1006: Cause.LINK_LOST}.get(code, Cause.SERVER_CLOSED)
+        cause = {1006: Cause.LINK_LOST, 1012: Cause.DRAINING}.get(code, Cause.SERVER_CLOSED)
         left = [("closed", topic, True) for topic, life in self.lives.items() if life.state == "leaving"]
         expected = [("lost", cause, True), *self.interrupted(), *left]
         self.lives = {topic: Life(life.join_ref, "errored") for topic, life in self.lives.items() if life.state != "leaving"}

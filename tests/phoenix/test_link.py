@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from rig.backoff import Cause
+from rig.backoff import RULES, Cause
 from rig.errors import LocalProtocolError
 from rig.phoenix import events
 from rig.phoenix.link import TRANSITIONS, Link, SocketState, Step
@@ -44,6 +44,10 @@ def test_transition(state, step):
         assert link.state.name == cell
 
 
+NAMED = {1006: Cause.LINK_LOST, 1008: Cause.POLICY_VIOLATION, 1012: Cause.DRAINING, 1013: Cause.BUSY}
+"""Close codes that have a cause of their own."""
+
+
 @pytest.mark.parametrize("code", [1000, 1001, 1002, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013, 3000, 4999])
 def test_any_close_leads_to_a_reconnect(peer, kinds, code):
     """Whatever the server's close code, the socket says when it dials again, and then does, and joins again."""
@@ -54,7 +58,7 @@ def test_any_close_leads_to_a_reconnect(peer, kinds, code):
     [closed] = p.socket.closed(code, "why", p.now)
 
     assert (closed.code, closed.reason) == (code, "why")
-    assert closed.cause == {1006: Cause.LINK_LOST, 1013: Cause.BUSY}.get(code, Cause.SERVER_CLOSED)
+    assert closed.cause == NAMED.get(code, Cause.SERVER_CLOSED)
     assert p.socket.state is SocketState.WAITING
     assert p.socket.deadline == p.now + closed.delay
     assert kinds(p.open()) == ["SocketOpened"]
@@ -63,28 +67,29 @@ def test_any_close_leads_to_a_reconnect(peer, kinds, code):
 
 
 def test_every_close_code_has_its_cause(peer):
-    """From 1000 to 4999: a busy server (1013) is left alone for a while, 1006 is a lost link, all others are the server's wish."""
-    named = {1006: Cause.LINK_LOST, 1013: Cause.BUSY}
+    """From 1000 to 4999: a busy server (1013) and a policy (1008) slow us down; 1006 is a lost link; most are the server's wish."""
     for code in range(1000, 5000):
         p = peer()
         p.open()
         [closed] = p.socket.closed(code, "", p.now)
 
-        assert closed.cause is named.get(code, Cause.SERVER_CLOSED)
-        assert closed.delay == (30.5 if code == 1013 else 0.5)
+        assert closed.cause is NAMED.get(code, Cause.SERVER_CLOSED)
+        assert closed.delay == {1008: 60.5, 1013: 30.5}.get(code, 0.5)
+        assert closed.decision == ("reconnect slowly" if code in (1008, 1013) else "reconnect")
         assert p.socket.state is SocketState.WAITING
 
 
 @pytest.mark.parametrize("cause", list(Cause))
 def test_floor_of_each_cause(peer, cause):
-    """A busy server is left alone for 30 s, one that refuses us for 60 s; for other causes the first wait is under 1 s."""
+    """The first wait after a failed dial is that of the cause's rule, and the event says so."""
     p = peer()
     for p.chance in (0.0, 0.999):
         p.socket = peer().socket
         p.socket._link._random = lambda: p.chance
         p.socket.connect(0.0)
         [closed] = p.socket.connect_failed(cause, "", 0.0)
-        assert closed.delay == {Cause.BUSY: 30.0, Cause.UNAUTHORIZED: 60.0}.get(cause, 0.0) + p.chance
+        assert closed.delay == RULES[cause].floor + RULES[cause].first * p.chance
+        assert p.socket.deadline == closed.delay
 
 
 def test_the_server_names_the_wait(peer):
@@ -94,6 +99,7 @@ def test_the_server_names_the_wait(peer):
         p.socket.connect(0.0)
         [closed] = p.socket.connect_failed(Cause.BUSY, "HTTP 503", 0.0, retry_after=retry_after)
         assert closed.delay == least + 0.5
+        assert closed.decision == "reconnect when the server asked to"
 
 
 def test_waits_grow_to_the_cap_and_attempts_never_end(peer):

@@ -14,6 +14,8 @@ from rig.backoff import Cause
 from rig.errors import LocalProtocolError
 from rig.phoenix import Push, Socket, SocketState, events
 from rig.phoenix.channel import ChannelState
+from rig.phoenix.channels import PACE_TIMER
+from rig.phoenix.pacing import Pace
 
 TOPICS = st.sampled_from(["a", "b", "phoenix"])
 RESOLUTIONS = (events.ReplyReceived, events.PushTimedOut, events.PushInterrupted)
@@ -22,10 +24,16 @@ RESOLUTIONS = (events.ReplyReceived, events.PushTimedOut, events.PushInterrupted
 class SocketMachine(RuleBasedStateMachine):
     """An owner, a server that may say anything, and a clock, around one socket."""
 
-    @initialize(vsn=st.sampled_from(["2.0.0", "1.0.0"]), rejoin_stopped=st.booleans(), chance=st.floats(0.001, 0.999))
-    def start(self, vsn, rejoin_stopped, chance):
+    @initialize(
+        vsn=st.sampled_from(["2.0.0", "1.0.0"]),
+        rejoin_stopped=st.booleans(),
+        chance=st.floats(0.001, 0.999),
+        join_rate=st.sampled_from([0.0, 0.3, 1000.0]),
+    )
+    def start(self, vsn, rejoin_stopped, chance, join_rate):
         self.vsn, self.now = vsn, 100.0
         self.socket = Socket(random=lambda: chance, vsn=vsn, rejoin_stopped=rejoin_stopped)
+        self.socket._channels._pace = Pace(join_rate, burst=1)
         self.pushes, self.resolved, self.frames, self.payload_fails = [], [], [], False
 
     def note(self, received):
@@ -54,7 +62,7 @@ class SocketMachine(RuleBasedStateMachine):
             assert failing
         else:
             assert not wanted
-            assert not failing
+            assert not failing or topic in self.socket._channels._waiting
 
     @rule(topic=TOPICS)
     def leave(self, topic):
@@ -209,7 +217,11 @@ class SocketMachine(RuleBasedStateMachine):
         for topic, channel in self.socket._channels._channels.items():
             mine = {key.what for key in timers if getattr(key, "topic", None) == topic and not isinstance(key, Push)}
             expected = {"JOINING": {"join"}, "JOINED": set(), "LEAVING": {"leave"}}
-            assert mine == expected.get(channel.state.name, {"rejoin"} if self.socket._channels._open else set())
+            waits = self.socket._channels._open and topic not in self.socket._channels._waiting
+            assert mine == expected.get(channel.state.name, {"rejoin"} if waits else set())
+        for topic in self.socket._channels._waiting:
+            assert self.socket.channel_state(topic) in (ChannelState.CLOSED, ChannelState.ERRORED)
+            assert PACE_TIMER in timers
 
     def check_the_end(self):
         wanting = [push for push in self.pushes if push.wants_reply]

@@ -15,6 +15,7 @@ from rig.phoenix.events import (
     HeartbeatMissed,
     HeartbeatReplied,
     PushInterrupted,
+    ReplyReceived,
     SocketClosed,
     SocketOpened,
 )
@@ -78,7 +79,9 @@ def test_failed_dial(peer):
     p = peer()
     p.socket.connect(0.0)
 
-    assert p.socket.connect_failed(Cause.TIMEOUT, "5 s", 1.0) == [SocketClosed(Cause.TIMEOUT, None, "5 s", 0.5)]
+    assert p.socket.connect_failed(Cause.TIMEOUT, "5 s", 1.0) == [
+        SocketClosed(Cause.TIMEOUT, None, "5 s", 0.5, "nobody", "reconnect")
+    ]
     assert p.socket.handle_timeout(1.4) == []
     assert p.socket.handle_timeout(1.5) == [ConnectDue(1)]
 
@@ -149,6 +152,79 @@ def test_half_open_link_is_given_up_within_25_seconds(opened):
     assert [f[3] for f in opened.sent()] == ["heartbeat", "heartbeat"]
     [closed] = opened.socket.closed(1006, "", opened.now)
     assert closed.cause is Cause.HEARTBEAT_LOST
+
+
+@pytest.mark.parametrize(("code", "by"), [(1000, "server"), (1001, "server"), (1005, "server"), (1012, "server"), (1006, "nobody")])
+def test_an_end_says_who_ended_it_and_how_long_it_had_been_well(opened, code, by):
+    """Who closed, how long ago the server had answered a heartbeat, how long it was open, and what follows."""
+    opened.advance(15.0)
+    [[_, ref, topic, *_]] = opened.sent()
+    opened.reply(ref, topic)
+    opened.advance(3.0)
+
+    [closed] = opened.socket.closed(code, "why", opened.now)
+
+    assert (closed.by, closed.decision, closed.heartbeat_age, closed.open_for) == (by, "reconnect", 3.0, 18.0)
+
+
+def test_an_end_that_we_decided_on_is_ours(opened):
+    """Whatever the code that comes back, and a heartbeat that was not answered is as old as it is."""
+    opened.advance(25.0)
+    [closed] = opened.socket.closed(1006, "", opened.now + 2.0)
+
+    assert (closed.by, closed.heartbeat_age, closed.open_for) == ("us", 27.0, 27.0)
+
+    [failed] = connect_failed_next(opened)
+    assert (failed.by, failed.heartbeat_age, failed.open_for) == ("nobody", None, None)
+
+
+def connect_failed_next(peer):
+    """Let the next attempt fail."""
+    while peer.socket.state is not SocketState.CONNECTING:
+        peer.step()
+    return peer.socket.connect_failed(Cause.REFUSED, "", peer.now)
+
+
+def test_a_push_on_a_connection_that_is_given_up_waits_for_the_next_one(opened):
+    """It was surely not sent, so its caller need not be told that nobody knows; what was sent before is told so."""
+    opened.joined("room:1")
+    sent = opened.push("room:1", "before", timeout=60.0)
+    opened.socket.join("room:2", {}, opened.now)
+    opened.sent()
+    opened.advance(25.0)
+    assert opened.socket.state is SocketState.CLOSING
+    opened.sent()
+
+    held = opened.push("room:1", "meanwhile", timeout=60.0)
+    opened.socket.join("room:3", {}, opened.now)
+    assert opened.sent() == []
+
+    [_, *interrupted] = opened.socket.closed(1006, "", opened.now)
+    assert interrupted == [PushInterrupted(sent, "heartbeat_lost")]
+    opened.open()
+    joins = {frame[2]: frame[0] for frame in opened.sent()}
+    assert set(joins) == {"room:1", "room:2", "room:3"}
+    opened.reply(joins["room:1"], "room:1", join_ref=joins["room:1"])
+    [[join_ref, ref, _, event, _]] = opened.sent()
+    assert (join_ref, event) == (joins["room:1"], "meanwhile")
+    assert opened.reply(ref, "room:1", join_ref=join_ref) == [ReplyReceived(held, "ok", {})]
+
+
+def test_a_join_accepted_on_a_connection_that_is_given_up_sends_nothing(opened):
+    """The answer is late, and pushes that waited for it wait for the next connection."""
+    opened.joined("room:1")
+    opened.socket.join("room:2", {}, opened.now)
+    [[join_ref, *_]] = opened.sent()
+    held = opened.push("room:2", timeout=60.0)
+    opened.socket.reconnect("a fresh token")
+
+    opened.reply(join_ref, "room:2", join_ref=join_ref)
+    assert opened.sent() == []
+    assert [type(event) for event in opened.socket.closed(1000, "", opened.now)] == [SocketClosed]
+
+    opened.open()
+    opened.accept("room:2")
+    assert [frame[3] for frame in opened.sent()] == [held.event]
 
 
 def test_the_cause_is_that_of_this_connection(opened):
@@ -242,12 +318,12 @@ def test_close_while_connecting(peer):
     p.socket.connect(0.0)
     assert p.socket.close(0.0) == []
     assert p.socket.opened(0.0) == [CloseDue(1000, "")]
-    assert p.socket.closed(1000, "", 0.0) == [SocketClosed(Cause.REQUESTED, 1000, "", None)]
+    assert p.socket.closed(1000, "", 0.0) == [SocketClosed(Cause.REQUESTED, 1000, "", None, "us", "end")]
 
     p = peer()
     p.socket.connect(0.0)
     p.socket.close(0.0)
-    assert p.socket.connect_failed(Cause.TLS, "x", 0.0) == [SocketClosed(Cause.REQUESTED, None, "x", None)]
+    assert p.socket.connect_failed(Cause.TLS, "x", 0.0) == [SocketClosed(Cause.REQUESTED, None, "x", None, "us", "end")]
     assert p.socket.deadline == math.inf
 
 
@@ -266,7 +342,7 @@ def test_close_while_open(opened):
     ]
     assert opened.socket.deadline == math.inf
     assert opened.socket.channel_state("room:1") is ChannelState.CLOSED
-    assert opened.socket.closed(1005, "", 0.0) == [SocketClosed(Cause.REQUESTED, 1005, "", None)]
+    assert opened.socket.closed(1005, "", 0.0) == [SocketClosed(Cause.REQUESTED, 1005, "", None, "us", "end", 0.0, 0.0)]
     assert opened.socket.deadline == math.inf
 
 
@@ -276,7 +352,7 @@ def test_close_while_closing(opened):
     assert opened.socket.state is SocketState.CLOSING
 
     assert opened.socket.close(opened.now) == []
-    assert opened.socket.closed(1006, "", opened.now) == [SocketClosed(Cause.REQUESTED, 1006, "", None)]
+    assert opened.socket.closed(1006, "", opened.now) == [SocketClosed(Cause.REQUESTED, 1006, "", None, "us", "end", 25.0, 25.0)]
 
 
 def test_close_while_waiting(opened):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import socket
 from datetime import UTC, datetime
 
@@ -13,8 +14,10 @@ from rig.errors import (
     AuthenticationRefused,
     ConfigError,
     ConnectFailed,
+    ConnectRefused,
     ConnectTimeout,
     HandshakeRefused,
+    HostNotFound,
     NotWebSocket,
     TlsFailed,
 )
@@ -57,7 +60,7 @@ def test_a_closed_port_is_connect_failed():
 
     async def test():
         port = free_port()
-        with pytest.raises(ConnectFailed, match=rf"cannot reach localhost:{port} \(connection refused\): check"):
+        with pytest.raises(ConnectRefused, match=rf"cannot reach localhost:{port} \(connection refused\): check"):
             await dial(Endpoint(f"ws://localhost:{port}/socket"), Owner())
 
     run(test)
@@ -67,6 +70,7 @@ def test_an_unknown_host_is_connect_failed():
     """The resolver's words are passed on."""
     error = connect_failed(Endpoint("ws://nowhere.example/socket"), socket.gaierror(socket.EAI_NONAME, "Name or service not known"))
 
+    assert type(error) is HostNotFound
     assert str(error).startswith("cannot reach nowhere.example:80 (name or service not known)")
 
 
@@ -78,10 +82,18 @@ def test_a_failure_of_the_resolver_is_connect_failed(monkeypatch):
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
         monkeypatch.setattr("rig.transport.upgrade.connect_tcp", fail)
-        with pytest.raises(ConnectFailed, match="name or service not known"):
+        with pytest.raises(HostNotFound, match="name or service not known"):
             await dial(Endpoint("ws://nowhere.example/socket"), Owner())
 
     run(test)
+
+
+def test_what_is_neither_the_name_nor_the_port_is_connect_failed():
+    """A host that cannot be reached is told apart from one that does not exist, and from one that refuses."""
+    error = connect_failed(Endpoint("ws://h/socket"), OSError(errno.EHOSTUNREACH, "No route to host"))
+
+    assert type(error) is ConnectFailed
+    assert str(error).startswith("cannot reach h:80 (no route to host)")
 
 
 @pytest.mark.parametrize("status", [401, 403])

@@ -11,9 +11,10 @@ import pytest
 from rig.errors import (
     AuthenticationRefused,
     ConfigError,
-    ConnectFailed,
+    ConnectRefused,
     ConnectTimeout,
     HandshakeRefused,
+    HostNotFound,
     NotLongPoll,
     PinMismatch,
     ProxyFailed,
@@ -141,7 +142,7 @@ def test_a_closed_port_is_told_so():
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             port = taken.getsockname()[1]
-            with pytest.raises(ConnectFailed, match=f"cannot reach 127.0.0.1:{port} .*refused"):
+            with pytest.raises(ConnectRefused, match=f"cannot reach 127.0.0.1:{port} .*refused"):
                 await dial_longpoll(Endpoint(f"http://127.0.0.1:{port}/socket"), Owner())
 
     run(test)
@@ -151,7 +152,7 @@ def test_an_unknown_host_is_told_so():
     """A name that does not exist."""
 
     async def test():
-        with pytest.raises(ConnectFailed, match=r"cannot reach nowhere\.invalid:80"):
+        with pytest.raises(HostNotFound, match=r"cannot reach nowhere\.invalid:80"):
             await dial_longpoll(Endpoint("http://nowhere.invalid/socket"), Owner())
 
     run(test)
