@@ -1,17 +1,19 @@
 """
 rig: a dependable Python worker for Phoenix Channels.
 
-What an application imports: `App` and `Event` for handlers, `connect` and `Presence` for a client, and the errors.
+What an application imports: `App`, `Event` and `State` for handlers and callbacks, `connect` and `Presence` for a client, and the
+errors.
 """
 
 from typing import TYPE_CHECKING, Any
 
-from rig.app import App, Event
+from rig.app import App, Event, State
 from rig.errors import (
     ConnectError,
     ConnectionLost,
     JoinRefused,
     JoinTimeout,
+    PingTimeout,
     PushRefused,
     PushTimeout,
     RigError,
@@ -30,10 +32,12 @@ __all__ = [
     "Event",
     "JoinRefused",
     "JoinTimeout",
+    "PingTimeout",
     "Presence",
     "PushRefused",
     "PushTimeout",
     "RigError",
+    "State",
     "__version__",
     "connect",
 ]

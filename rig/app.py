@@ -1,5 +1,5 @@
 """
-What a user writes: an `App` with handlers, and the `Event` that they get.
+What a user writes: an `App` with handlers, the `Event` that they get, and the `State` that callbacks are told.
 
     app = rig.App("max")
 
@@ -75,6 +75,37 @@ class Event(msgspec.Struct, Generic[T], gc=False):
         return await self._context.push(self.topic, event, {} if payload is None else payload, timeout=timeout, reply=reply)
 
 
+STATES = ("connecting", "connected", "degraded", "offline", "draining")
+"""Every value of `State.state`."""
+
+
+class State(msgspec.Struct, frozen=True):
+    """
+    Where a connection stands, as an `on_state` callback gets it.
+
+    Attributes:
+        state: "connecting" (on the way, and no attempt has failed since the start or the loss), "connected", "degraded" (it works,
+            but not as it should), "offline" (an attempt failed; pushes wait, handlers go on with what was received) or
+            "draining" (the run ends).
+        reason: Why, in words; empty where there is nothing to say.
+        since: Unix seconds.
+        previous: The state before; empty at the start.
+        connection: Which one, where there are several: "io", or "io-0" and so on.
+        topics: How many are joined.
+    """
+
+    state: str
+    reason: str
+    since: float
+    previous: str = ""
+    connection: str = "io"
+    topics: int = 0
+
+
+StateCallback: TypeAlias = Callable[[State], Awaitable[None] | None]
+StateCallbackType = TypeVar("StateCallbackType", bound=StateCallback)
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """
@@ -123,6 +154,8 @@ class App:
         self.routes: list[Route] = []
         self.topics: dict[str, Any] = {}
         """The topics named by `join`, with the payload that each is joined with."""
+        self.state_callbacks: list[StateCallback] = []
+        """In the order of declaration."""
 
     def on(
         self,
@@ -169,6 +202,23 @@ class App:
             return handler
 
         return register
+
+    def on_state(self, callback: StateCallbackType) -> StateCallbackType:
+        """
+        Call a function in every worker whenever the state of a connection changes; put it above a `def` or an `async def`.
+
+        The calls come one after the other, in the order of the changes, and beside the handlers: a slow one delays no event.
+        What it raises is logged. A worker that starts later hears of the changes from then on.
+
+        Args:
+            callback: Takes one `rig.State`.
+
+        Raises:
+            HandlerSignatureError: If it does not take exactly one state.
+        """
+        _check_state_callback(callback)
+        self.state_callbacks.append(callback)
+        return callback
 
     def join(self, *topics: str, payload: Any = None) -> None:
         """
@@ -217,20 +267,37 @@ def _payload_type(handler: Handler) -> Any:
     return Any
 
 
+def _check_state_callback(callback: StateCallback) -> None:
+    parameter = _only_parameter(callback, "@app.on_state", "a callback takes one state, as in (state: rig.State)")
+    target = _innermost(callback)
+    try:
+        hints = get_type_hints(target if inspect.isroutine(target) else type(target).__call__)
+    except Exception as exc:  # an annotation in quotes is evaluated, and may do anything
+        raise HandlerSignatureError(f"{_where(callback)}: the annotation of its state cannot be resolved ({exc})") from exc
+    annotation = hints.get(parameter, Any)
+    if annotation not in (Any, State):
+        raise HandlerSignatureError(f"{_where(callback)}: {parameter!r} is annotated {annotation!r}; write rig.State")
+
+
 def _event_parameter(handler: Handler) -> str:
-    if not callable(handler):
-        raise HandlerSignatureError(f"{handler!r} is not a function: put @app.on(…) above a def")
-    if inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler):
-        raise HandlerSignatureError(f"{_where(handler)} yields: a handler is a plain or an async function")
+    return _only_parameter(handler, "@app.on(…)", "a handler takes one event, as in (event: rig.Event)")
+
+
+def _only_parameter(function: Callable[..., Any], decorator: str, remedy: str) -> str:
+    """Return the name of the one parameter that a function takes."""
+    if not callable(function):
+        raise HandlerSignatureError(f"{function!r} is not a function: put {decorator} above a def")
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        raise HandlerSignatureError(f"{_where(function)} yields: a handler is a plain or an async function")
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     try:
-        signature = inspect.signature(handler)
+        signature = inspect.signature(function)
     except (ValueError, TypeError) as exc:
-        raise HandlerSignatureError(f"{handler!r} does not say what it takes: put @app.on(…) above a def") from exc
+        raise HandlerSignatureError(f"{function!r} does not say what it takes: put {decorator} above a def") from exc
     parameters = list(signature.parameters.values())
     required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if not parameters or parameters[0].kind not in positional or required[1:] or any(p.kind is p.KEYWORD_ONLY for p in required):
-        raise HandlerSignatureError(f"{_where(handler)} takes {signature}: a handler takes one event, as in (event: rig.Event)")
+        raise HandlerSignatureError(f"{_where(function)} takes {signature}: {remedy}")
     return parameters[0].name
 
 

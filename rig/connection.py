@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from rig import errors
 from rig.backoff import Cause
+from rig.flight import Flight
 from rig.phoenix import Push, Socket, SocketState, events
 from rig.transport.base import Closed, Transport, TransportOwner
 
@@ -53,7 +54,9 @@ class Connection:
         last_error: What the latest dial raised, None after one that succeeded.
     """
 
-    def __init__(self, socket: Socket, dial: Dial, on_events: Callable[[list[events.Event]], None]) -> None:
+    def __init__(
+        self, socket: Socket, dial: Dial, on_events: Callable[[list[events.Event]], None], *, flight: Flight | None = None
+    ) -> None:
         """
         Put the parts together; nothing happens before `start`.
 
@@ -62,8 +65,10 @@ class Connection:
             dial: Opens a transport for an owner.
             on_events: Gets the core's events, in order. What it raises is a bug in the owner: the caller of the turn gets it,
                 after the turn's frames are sent and its deadline is armed.
+            flight: Records the frames.
         """
         self._socket, self._dial, self._on_events = socket, dial, on_events
+        self._flight = flight if flight is not None and flight.recording else None
         self._loop = asyncio.get_running_loop()
         self._transport: Transport | None = None
         self._dialling: asyncio.Task[None] | None = None
@@ -170,10 +175,14 @@ class Connection:
 
     def text_received(self, frames: list[bytes]) -> None:
         """Hand a batch of text frames to the core."""
+        if self._flight is not None:
+            self._flight.received(frames)
         self._turn(partial(self._socket.receive, frames))
 
     def binary_received(self, frames: list[bytes]) -> None:
         """Hand a batch of binary frames to the core."""
+        if self._flight is not None:
+            self._flight.received(frames, binary=True)
         self._turn(partial(self._socket.receive_binary, frames))
 
     def frames_rejected(self, count: int, reason: str) -> None:
@@ -211,6 +220,8 @@ class Connection:
         finally:
             frames = self._socket.frames_to_send()
             if frames and self._transport is not None:
+                if self._flight is not None:
+                    self._flight.sent(frames)
                 self._transport.send(frames)
             self._arm(self._socket.deadline)
 

@@ -109,6 +109,12 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
     """To an io process: leave and close the socket, then end."""
 
 
+class DumpFlight(msgspec.Struct, frozen=True, tag="dump_flight"):
+    """To an io process: write down what the flight recorder holds; `FlightDumped` with the same number follows."""
+
+    request: int
+
+
 # What a child says.
 
 
@@ -129,12 +135,64 @@ class Described(msgspec.Struct, frozen=True, tag="described"):
     description: msgspec.Raw
 
 
+class Disconnect(msgspec.Struct, frozen=True):
+    """
+    One end of a connection, or one attempt that failed, and what was decided.
+
+    Attributes:
+        at: Unix seconds.
+        cause: One of `rig.backoff.Cause`.
+        by: Who closed: "us", "server" or "nobody".
+        code: The close code; None if it never opened.
+        reason: In words.
+        heartbeat_age: Seconds since the server had answered a heartbeat; None if it never opened.
+        open_for: Seconds; None if it never opened.
+        decision: What followed, in words.
+        delay: Seconds until the next attempt.
+    """
+
+    at: float
+    cause: str
+    by: str
+    code: int | None
+    reason: str
+    heartbeat_age: float | None
+    open_for: float | None
+    decision: str
+    delay: float
+
+
 class State(msgspec.Struct, frozen=True, tag="state"):
-    """Where a connection stands: `connecting`, `connected`, `waiting`, `draining`, with the reason and the joined topics."""
+    """
+    Where a connection stands.
+
+    Attributes:
+        state: One of `rig.app.STATES`.
+        reason: Why, in words; may be empty.
+        joined: How many topics are joined.
+        since: Unix seconds; 0 if nobody has said it.
+        disconnects: The latest, oldest first.
+    """
 
     state: str
     reason: str
     joined: int
+    since: float = 0.0
+    disconnects: tuple[Disconnect, ...] = ()
+
+
+class AuthenticationGivenUp(msgspec.Struct, frozen=True, tag="authentication_given_up"):
+    """The server does not accept our token, and the run shall end for it; the reason is a sentence for the user."""
+
+    reason: str
+
+
+class FlightDumped(msgspec.Struct, frozen=True, tag="flight_dumped"):
+    """The answer to a `DumpFlight`: where it was written, or why it was not; the other is empty."""
+
+    request: int
+    path: str
+    error: str
 
 
 class Drained(msgspec.Struct, frozen=True, tag="drained"):
@@ -152,8 +210,8 @@ class DeadLetter(msgspec.Struct, frozen=True, tag="dead_letter"):
     payload: bytes
 
 
-ToChild: TypeAlias = IoSpec | WorkerSpec | DescribeSpec | Drain | Stop
-FromChild: TypeAlias = Ready | Failed | Described | State | Drained | DeadLetter
+ToChild: TypeAlias = IoSpec | WorkerSpec | DescribeSpec | Drain | Stop | DumpFlight
+FromChild: TypeAlias = Ready | Failed | Described | State | Drained | DeadLetter | AuthenticationGivenUp | FlightDumped
 
 _to_child = msgspec.json.Decoder(ToChild)
 _from_child = msgspec.json.Decoder(FromChild)

@@ -7,12 +7,17 @@ Counters, gauges and histograms in shared memory: one writer per page, any numbe
 A writer adds to a word in place (`page.words[i] += n`); a reader may see it a moment late, never torn. The page outlives
 its writer, so what a killed process had counted stays counted, and its successor goes on from there.
 
+Where a connection stands is in the page too: the number of its state, since when, and the time spent in each before.
+
 Histograms are log-linear: eight buckets for each power of two of microseconds, so a quantile is right to 6.25 %.
 """
 
 import mmap
 import os
 from collections.abc import Iterable, Sequence
+
+from rig.app import STATES
+from rig.backoff import Cause
 
 IO_COUNTERS = (
     "connected",
@@ -34,8 +39,13 @@ IO_COUNTERS = (
     "pushes_timed_out",
     "pushes_failed",
     "connect_ns",
+    "state",
+    "state_since_ns",
+    *(f"{state}_ns" for state in STATES),
+    *(f"reconnects_{cause}" for cause in Cause),
 )
 """Of the io process. Events: received = routed + unrouted + late (after a drain) + too large for a ring."""
+IO_HISTOGRAMS = ("heartbeat_rtt",)
 WORKER_COUNTERS = ("handled", "failed", "retried", "redelivered", "quarantined", "invalid", "pushes")
 WORKER_HISTOGRAMS = ("latency", "duration")
 """Of a worker. `latency`: received by the io process → handler start; `duration`: decoding and handler."""
@@ -98,6 +108,29 @@ class Page:
         """Return how many durations fell into each bucket."""
         start = self.histograms[name]
         return self.words[start : start + BUCKETS].tolist()
+
+
+def enter_state(page: Page, state: str, now_ns: int) -> None:
+    """
+    Note that a connection stands so from now on, and count the time that it stood as it did before.
+
+    Args:
+        page: That of its io process, or of one that is dead, so that nobody else writes to it.
+        state: One of `rig.app.STATES`.
+        now_ns: Nanoseconds of the monotonic clock.
+    """
+    since_ns = page.get("state_since_ns")
+    if since_ns:
+        page.add(f"{STATES[page.get('state')]}_ns", max(now_ns - since_ns, 0))
+    page.set("state", STATES.index(state))
+    page.set("state_since_ns", now_ns)
+
+
+def seconds_in_states(page: Page, now_ns: int) -> dict[str, float]:
+    """Return how long a connection stood in each state, up to now."""
+    since_ns, state = page.get("state_since_ns"), page.get("state")
+    running = max(now_ns - since_ns, 0) if since_ns else 0
+    return {name: (page.get(f"{name}_ns") + (running if index == state else 0)) / 1e9 for index, name in enumerate(STATES)}
 
 
 def bucket(duration_ns: int) -> int:

@@ -22,6 +22,7 @@ Every exception that rig raises on purpose, in one tree.
     │   └── HandshakeRefused        the server answered the upgrade with an HTTP error
     │       ├── AuthenticationRefused   … with 401 or 403
     │       └── RedirectRefused         … with a redirect that is not followed
+    ├── AuthenticationFailed        the server does not accept our token, and the run is to end for it
     ├── TokenNotStored              the keyring or the folder did not take, or give up, a token
     ├── StoreFailed                 the store did not take it: disk full, file damaged, not writable
     │   └── OutboxFull              … because the outbox holds as much as it may
@@ -226,6 +227,16 @@ class RedirectRefused(HandshakeRefused):
     def __init__(self, url: str, status: int, target: str, reason: str) -> None:
         self.url, self.status, self.target, self.reason = url, status, target, reason
         ConnectError.__init__(self, f"{url} redirects to {target}, which is not followed: {reason}")
+
+
+class AuthenticationFailed(RigError):
+    """The server did not accept a fresh token either, and `--auth-failure exit` ends the run for it."""
+
+    exit_code = 4
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the run has ended because of --auth-failure exit: {reason}")
 
 
 class ConnectionLost(RigError):

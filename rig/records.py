@@ -8,6 +8,7 @@ What is inside a record: how events, pushes and their results travel between the
     PUSHES          MessagePack list of PushRequest                                  pushes
     RESULTS         MessagePack list of PushResult                                   replies
     RESET           MessagePack integer, see `encode_reset`                          replies
+    STATE           MessagePack `rig.State`                                          replies
 
 A record of events says each (topic, event) once; the number of an event counts these pairs. The io process keeps the pairs
 from one record to the next, so that the names are mostly the same bytes, which the worker has seen. Payloads travel as the JSON
@@ -22,6 +23,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from rig.app import State
 from rig.errors import RemoteProtocolError
 
 _LENGTH = struct.Struct("<I")
@@ -35,6 +37,7 @@ class Kind(IntEnum):
     PUSHES = 3
     RESULTS = 4
     RESET = 5
+    STATE = 9
 
 
 class Outcome(IntEnum):
@@ -99,6 +102,7 @@ _pack = msgspec.msgpack.Encoder().encode
 _requests = msgspec.msgpack.Decoder(list[PushRequest]).decode
 _results = msgspec.msgpack.Decoder(list[PushResult]).decode
 _reset = msgspec.msgpack.Decoder(int).decode
+_state = msgspec.msgpack.Decoder(State).decode
 
 
 def encode_names(names: Sequence[str]) -> bytes:
@@ -176,6 +180,16 @@ def encode_reset(position: int) -> bytes:
 def decode_reset(payload: bytes) -> int:
     """Return the position of a RESET record."""
     return _reset(payload)
+
+
+def encode_state(state: State) -> bytes:
+    """Return the payload of a STATE record."""
+    return _pack(state)
+
+
+def decode_state(payload: bytes) -> State:
+    """Return the state of a STATE record."""
+    return _state(payload)
 
 
 def _split_binary(payload: bytes) -> Events:

@@ -59,6 +59,11 @@ class Renewal:
             case events.Joined(topic=topic):
                 self._forget(topic)
 
+    @property
+    def asking(self) -> bool:
+        """True while a token is asked for because of a join that was refused."""
+        return self._asking is not None and not self._asking.done()
+
     async def close(self) -> None:
         """Stop what goes on in the background."""
         if self._asking is not None:

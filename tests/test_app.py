@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 import rig
-from rig.app import App, Event, Route
+from rig.app import App, Event, Route, State
 from rig.errors import AppError, HandlerSignatureError
 
 attrs = pytest.importorskip("attrs")
@@ -311,3 +311,52 @@ def test_push_goes_to_the_topic_of_the_event() -> None:
         ("room:1", "note", [1], 2, False),
         ("room:1", "zero", 0, None, True),
     ]
+
+
+def _yields(state: State) -> Iterator[None]:
+    yield
+
+
+def _takes_an_event(state: Event) -> None:
+    """Take what a handler takes."""
+
+
+def _takes_nonsense(state: "Nonsense") -> None:  # type: ignore[name-defined]  # noqa: F821
+    """Take what nobody knows."""
+
+
+def test_state_callbacks_keep_their_order_and_stay_callable() -> None:
+    """Plain and async functions, with the annotation or without."""
+    app = App()
+
+    @app.on_state
+    async def first(state: State) -> None: ...
+
+    @app.on_state
+    def second(state: "State") -> str:
+        return state.state
+
+    app.on_state(third := lambda state: None)
+
+    assert app.state_callbacks == [first, second, third]
+    assert second(State("offline", "refused", 1.0)) == "offline"
+
+
+@pytest.mark.parametrize(
+    ("callback", "sentence"),
+    [
+        (lambda: None, "takes one state, as in"),
+        (lambda state, more: None, "takes one state, as in"),
+        (lambda *, state: None, "takes one state, as in"),
+        ("not a function", "put @app.on_state above a def"),
+        (_yields, "yields"),
+        (_takes_an_event, "write rig.State"),
+        (_takes_nonsense, "cannot be resolved"),
+    ],
+)
+def test_callback_that_does_not_take_a_state_is_refused_with_a_sentence(callback: Any, sentence: str) -> None:
+    """When the application is imported, and not when the network is down."""
+    app = App()
+    with pytest.raises(HandlerSignatureError, match=sentence):
+        app.on_state(callback)
+    assert app.state_callbacks == []

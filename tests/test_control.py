@@ -14,13 +14,17 @@ import uvloop
 from rig import control as control_module
 from rig.config import Settings
 from rig.control import (
+    AuthenticationGivenUp,
     Control,
     DeadLetter,
     Described,
     DescribeSpec,
+    Disconnect,
     Drain,
     Drained,
+    DumpFlight,
     Failed,
+    FlightDumped,
     IoSpec,
     Ready,
     RingFds,
@@ -39,12 +43,16 @@ TO_CHILD = [
     DescribeSpec(SETTINGS),
     Drain(),
     Stop(),
+    DumpFlight(7),
 ]
 FROM_CHILD = [
     Ready(),
     Failed("write it otherwise", 3),
     Described(msgspec.Raw(b'{"name":"max"}')),
     State("connected", "", 3),
+    State("offline", "cut", 0, 1e9, (Disconnect(1e9, "link_lost", "nobody", 1006, "cut", 1.5, 2.5, "reconnect", 0.25),)),
+    AuthenticationGivenUp("the server answers HTTP 403"),
+    FlightDumped(7, "/state/flight/x.json", ""),
     Drained(),
     DeadLetter(0, "a:1", "tick", "app.handler", "line one\nline two", b"\x00\xff\n"),
 ]

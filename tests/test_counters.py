@@ -11,7 +11,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rig.counters import BUCKETS, IO_COUNTERS, WORKER_COUNTERS, WORKER_HISTOGRAMS, Page, bucket, bucket_limits, merge, quantile
+from rig.app import STATES
+from rig.backoff import Cause
+from rig.counters import (
+    BUCKETS,
+    IO_COUNTERS,
+    IO_HISTOGRAMS,
+    WORKER_COUNTERS,
+    WORKER_HISTOGRAMS,
+    Page,
+    bucket,
+    bucket_limits,
+    enter_state,
+    merge,
+    quantile,
+    seconds_in_states,
+)
 
 LONGEST = bucket_limits(BUCKETS - 1)[0] * 1000
 """Nanoseconds from which on everything falls into the last bucket."""
@@ -90,7 +105,7 @@ def test_close_frees_the_descriptor() -> None:
 
 def test_names_are_not_used_twice() -> None:
     """Two counters of one name would be one."""
-    for names in (IO_COUNTERS, WORKER_COUNTERS, WORKER_HISTOGRAMS):
+    for names in (IO_COUNTERS, IO_HISTOGRAMS, WORKER_COUNTERS, WORKER_HISTOGRAMS):
         assert len(set(names)) == len(names)
 
 
@@ -178,3 +193,21 @@ def test_no_durations_have_no_quantile() -> None:
 def test_histograms_of_workers_add_up() -> None:
     """Several pages are read as one."""
     assert merge([[1, 0, 2], [0, 5, 1]]) == [1, 5, 3]
+
+
+def test_time_in_states_adds_up() -> None:
+    """What has passed in each state, and what passes in the present one; before the first there is none."""
+    page = Page.create(IO_COUNTERS)
+    assert set(seconds_in_states(page, 10**9).values()) == {0.0}
+    enter_state(page, "connecting", 5 * 10**9)
+    enter_state(page, "connected", 6 * 10**9)
+    enter_state(page, "connecting", 8 * 10**9)
+
+    found = seconds_in_states(page, 12 * 10**9)
+    assert found == {"connecting": 5.0, "connected": 2.0, "degraded": 0.0, "offline": 0.0, "draining": 0.0}
+    page.close()
+
+
+def test_every_state_and_every_cause_has_a_word() -> None:
+    """What can be entered or counted can be read by others."""
+    assert {f"{state}_ns" for state in STATES} | {f"reconnects_{cause}" for cause in Cause} <= set(IO_COUNTERS)

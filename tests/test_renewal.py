@@ -206,3 +206,17 @@ def test_a_client_gets_into_a_topic_whose_server_found_the_token_too_old():
             assert shown == ["old-token", "fresh-token"]
 
     run(test)
+
+
+def test_it_says_while_it_asks():
+    """Whoever judges a refused join waits for the answer."""
+
+    async def test():
+        async with Stage(Provider("old", "fresh")) as stage:
+            assert not stage.renewal.asking
+            stage.renewal.note(events.JoinRejected("room:1", {}, 1.0, True))
+            assert stage.renewal.asking
+            await stage.settle()
+            assert not stage.renewal.asking
+
+    run(test)

@@ -16,6 +16,7 @@ from rig.errors import (
     JoinRefused,
     JoinTimeout,
     LocalProtocolError,
+    PingTimeout,
     PushRefused,
     PushTimeout,
     RemoteProtocolError,
@@ -106,19 +107,31 @@ class Client:
         async for event in self._all.iterate():
             yield event
 
-    async def ping(self) -> float:
+    async def ping(self, *, timeout: float | None = None) -> float:
         """
         Send a heartbeat beside the usual ones, and return the seconds that a heartbeat's round trip takes now.
 
+        Args:
+            timeout: Seconds to wait for the reply; None takes the client's `push_timeout`.
+
         Raises:
             ConnectionLost: If there is no connection, or it ends before a reply comes.
+            PingTimeout: If no reply came in time.
         """
+        seconds = self._push_timeout if timeout is None else timeout
         if not self.connected:
             raise ConnectionLost("it was not open")
         answer: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._pinging.append(answer)
         self._connection.ping()
-        return await answer
+        try:
+            async with asyncio.timeout(seconds):
+                return await answer
+        except TimeoutError:
+            raise PingTimeout(seconds) from None
+        finally:
+            if answer in self._pinging:
+                self._pinging.remove(answer)
 
     def _start(self) -> None:
         self._connection.start()

@@ -148,5 +148,6 @@ def _client(settings: Settings, dialler: Dialler, max_queued: int) -> Client:
         heartbeat_interval=settings.heartbeat_interval,
         heartbeat_timeout=settings.heartbeat_timeout,
         join_timeout=settings.join_timeout,
+        join_rate=settings.join_rate,
     )
     return Client(socket, dialler, push_timeout=settings.push_timeout, join_timeout=settings.join_timeout, max_queued=max_queued)

@@ -68,14 +68,15 @@ class Pool:
         async for event in self._all.iterate():
             yield event
 
-    async def ping(self) -> float:
+    async def ping(self, *, timeout: float | None = None) -> float:
         """
         Ping all connections, and return the seconds of the slowest; see `Client.ping`.
 
         Raises:
             ConnectionLost: If one of them is not open, or ends before a reply comes.
+            PingTimeout: If one of them does not answer in time.
         """
-        return max(await asyncio.gather(*(client.ping() for client in self._clients)))
+        return max(await asyncio.gather(*(client.ping(timeout=timeout) for client in self._clients)))
 
     def _start(self) -> None:
         for client in self._clients:

@@ -133,6 +133,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(ge=_MIB, le=1024 * _GIB),
         About("what the outbox may hold; above it, durable pushes are refused", unit="bytes"),
     ] = _GIB
+    flight_frames: Annotated[
+        int,
+        Meta(ge=0, le=100_000),
+        About(
+            "frames that the flight recorder keeps, without their payloads; written to DIR/flight when a connection is lost; "
+            "0 turns it off"
+        ),
+    ] = 256
     status_interval: Annotated[SecondsOrZero, About("time between two status lines; 0 prints none", unit="s")] = 5.0
     mock_rate: Annotated[
         float,
@@ -190,6 +198,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = "subprotocol"
     auth_timeout: Annotated[Seconds, About("until the provider must have given the token", AUTH, unit="s")] = 10.0
+    auth_failure: Annotated[
+        Literal["retry", "exit"],
+        About("what follows when the server refuses a fresh token too: try again once a minute, or end with exit code 4"),
+    ] = "retry"
     ca: Annotated[str | None, About("authority that signed the server's certificate (PEM)", CONNECT, holds="file")] = None
     cert: Annotated[str | None, About("client certificate (PEM)", CONNECT, holds="file")] = None
     key: Annotated[str | None, About("private key of the client certificate (PEM)", CONNECT, holds="file")] = None
@@ -216,6 +228,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = False
     connect_timeout: Annotated[Seconds, About("until name, TCP, TLS and upgrade must be done", CONNECT, unit="s")] = 5.0
     join_timeout: Annotated[Seconds, About("until a join must be answered", CONNECT, unit="s")] = 10.0
+    join_rate: Annotated[
+        float,
+        Meta(ge=0, le=1_000_000),
+        About("joins sent in a second, in bursts of 20; 0 sends all at once", CONNECT, unit="joins/s", metavar="RATE"),
+    ] = 1000.0
     push_timeout: Annotated[Seconds, About("until a push must be answered", CONNECT, unit="s", spellings={"push": "--timeout"})] = (
         10.0
     )

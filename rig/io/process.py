@@ -7,23 +7,31 @@ the end of the control stream is the supervisor's death.
 
 import random
 import socket
+from pathlib import Path
 
 import msgspec
 import structlog
 
 from rig import log as rig_log
+from rig.app import State
 from rig.child import attach, settle_garbage_collector
+from rig.config import Settings
 from rig.connection import Connection
-from rig.control import Control, Drain, Drained, Failed, IoSpec, Ready, Stop
-from rig.counters import IO_COUNTERS, Page
+from rig.control import AuthenticationGivenUp, Control, Drain, Drained, DumpFlight, Failed, FlightDumped, IoSpec, Ready, Stop
+from rig.counters import IO_COUNTERS, IO_HISTOGRAMS, Page
 from rig.dialling import Dialler
 from rig.errors import RigError
+from rig.flight import Flight, FlightLog
+from rig.io.auth_failure import AuthFailure
 from rig.io.dispatch import Dispatch, Outlet
 from rig.io.relay import Relay
 from rig.io.report import Reporter
 from rig.io.router import Router
 from rig.phoenix import Socket, events
+from rig.records import encode_state
 from rig.renewal import Renewal
+from rig.store import StateDirectory
+from rig.transport import TransportChoice
 
 log = structlog.get_logger()
 
@@ -55,7 +63,7 @@ class IoProcess:
         """
         settings = spec.settings
         self._spec, self._control = spec, control
-        page = self._page = Page(spec.counters, IO_COUNTERS, ())
+        page = self._page = Page(spec.counters, IO_COUNTERS, IO_HISTOGRAMS)
         dialler = self._dialler = Dialler.of(msgspec.structs.replace(settings, url=spec.url))
         phoenix = Socket(
             random=random.random,
@@ -64,10 +72,27 @@ class IoProcess:
             heartbeat_timeout=settings.heartbeat_timeout,
             join_timeout=settings.join_timeout,
             rejoin_stopped=True,
+            join_rate=settings.join_rate,
         )
-        connection = self._connection = Connection(phoenix, dialler, self._on_events)
-        self._renewal = Renewal(dialler, connection.reconnect)
-        self._reporter = Reporter(dialler.endpoint.display, len(spec.joins), page=page, say=control.send)
+        self._flight = Flight(settings.flight_frames, vsn=settings.vsn)
+        folder = None if settings.state_dir is None else StateDirectory(Path(settings.state_dir)).flights
+        self._flight_log = FlightLog(self._flight, folder, process=spec.name)
+        connection = self._connection = Connection(phoenix, dialler, self._on_events, flight=self._flight)
+        renewal = self._renewal = Renewal(dialler, connection.reconnect)
+        self._auth_failure = AuthFailure(
+            settings.auth_failure,
+            renewing=lambda: renewal.asking or not connection.open,
+            give_up=lambda reason: control.send(AuthenticationGivenUp(reason)),
+        )
+        self._reporter = Reporter(
+            dialler.endpoint.display,
+            len(spec.joins),
+            page=page,
+            say=control.send,
+            tell_workers=self._tell_workers,
+            fallback=lambda: _fallback(dialler, settings),
+            name=spec.name,
+        )
         outlets = [Outlet(*attach(rings.events)) for rings in spec.rings]
         self._dispatch = Dispatch(
             Router(spec.routes, len(outlets)),
@@ -103,6 +128,7 @@ class IoProcess:
         await self._renewal.close()
         await self._connection.close()
         await self._dialler.close()
+        await self._flight_log.close()
 
     async def _obey(self) -> None:
         """Return when there is nothing more to do."""
@@ -112,6 +138,8 @@ class IoProcess:
                     self._reporter.draining()
                     await self._dispatch.drain()
                     self._control.send(Drained())
+                case DumpFlight(request=request):
+                    await self._dump_flight(request)
                 case Stop():
                     return
                 case _:
@@ -127,7 +155,37 @@ class IoProcess:
                         if relay.owns(event.push):
                             relay.resolve(event)
                 case _:
-                    self._reporter.report(event)
-                    self._renewal.note(event)
+                    self._note(event)
         for relay in self._relays:
             relay.flush()
+        self._reporter.tell()
+
+    def _note(self, event: events.Event) -> None:
+        self._flight.note(event)
+        self._reporter.report(event)
+        self._renewal.note(event)
+        self._auth_failure.note(event)
+        if isinstance(event, events.SocketClosed):
+            self._flight_log.lost(event)
+
+    def _tell_workers(self, state: State) -> None:
+        self._flight.note({"what": "state", "state": state.state, "reason": state.reason})
+        payload = encode_state(state)
+        for relay in self._relays:
+            relay.tell_state(payload)
+
+    async def _dump_flight(self, request: int) -> None:
+        try:
+            path = await self._flight_log.dump("asked")
+        except OSError as exc:
+            self._control.send(FlightDumped(request, "", str(exc)))
+        else:
+            self._control.send(FlightDumped(request, str(path), ""))
+
+
+def _fallback(dialler: Dialler, settings: Settings) -> str:
+    """Say why the connection is a long-poll where a WebSocket was wanted; empty if it is what was wanted."""
+    choice = dialler.choice
+    if settings.transport == "auto" and isinstance(choice, TransportChoice) and choice.name == "longpoll":
+        return f"long-poll instead of a WebSocket: {choice.reason}"
+    return ""

@@ -114,6 +114,12 @@ class Relay:
             self._waiting.extend(self._records(results))
             self._put()
 
+    def tell_state(self, payload: bytes) -> None:
+        """Pass on a STATE record; one that waits for room gives way to it, since only the latest counts then."""
+        self._waiting = deque(record for record in self._waiting if record[1] is not Kind.STATE)
+        self._waiting.append((payload, Kind.STATE, 0))
+        self._put()
+
     @property
     def idle(self) -> bool:
         """True if no push waits for its result, and no result for room."""

@@ -84,6 +84,7 @@ class Link:
     Attributes:
         state: Where it stands.
         attempt: Attempts that failed since the connection was last well.
+        why: In words, if the transport was asked to close.
     """
 
     def __init__(self, timers: Timers, random: Random) -> None:
@@ -91,6 +92,7 @@ class Link:
         self._given_up: Cause | None = None
         self.state = SocketState.IDLE
         self.attempt = 0
+        self.why = ""
 
     def apply(self, step: Step) -> None:
         """
@@ -112,17 +114,17 @@ class Link:
     def opened(self) -> None:
         """Note that the dial succeeded."""
         self.apply(Step.OPENED)
-        self._given_up = None
+        self._given_up, self.why = None, ""
 
     def going_well(self, now: float) -> None:
         """Count from now, if it is not counting: in a while the delays start over."""
         if WELL_TIMER not in self._timers:
             self._timers.set(WELL_TIMER, now + _WELL_AFTER)
 
-    def give_up(self, cause: Cause) -> None:
+    def give_up(self, cause: Cause, why: str) -> None:
         """Note that the transport is asked to close, and why."""
         self.apply(Step.GIVE_UP)
-        self._given_up = cause
+        self._given_up, self.why = cause, why
 
     def cause_of(self, code: int) -> Cause:
         """Return why the connection ended, given its close code."""
@@ -142,7 +144,7 @@ class Link:
         self._timers.cancel(WELL_TIMER)
         if self.state is SocketState.CLOSED:
             return None
-        self._given_up = None
+        self._given_up, self.why = None, ""
         decision = decide(self.attempt, cause, self._random, retry_after=retry_after)
         self.attempt += 1
         self._timers.set(CONNECT_TIMER, now + decision.delay)
@@ -151,5 +153,6 @@ class Link:
     def close(self) -> None:
         """Note that the owner closes for good."""
         self.apply(Step.CLOSE)
+        self.why = ""
         self._timers.cancel(CONNECT_TIMER)
         self._timers.cancel(WELL_TIMER)

@@ -245,7 +245,7 @@ class Socket:
         return received
 
     def _lost(self, cause: Cause, code: int | None, reason: str, now: float, retry_after: float | None) -> Received:
-        by = self._link.closed_by(code)
+        by, reason = self._link.closed_by(code), self._link.why or reason
         opened_at, self._opened_at = self._opened_at, None
         open_for = None if opened_at is None else now - opened_at
         age = None if opened_at is None else self._heartbeat.age(now)
@@ -273,7 +273,7 @@ class Socket:
     def _give_up(self, cause: Cause, reason: str) -> Received:
         self._heartbeat.stop()
         self._channels.hold()
-        self._link.give_up(cause)
+        self._link.give_up(cause, reason)
         return [events.CloseDue(1000, reason)]
 
     def _send_heartbeat(self, now: float) -> None:

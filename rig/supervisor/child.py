@@ -81,6 +81,7 @@ class Child:
         spec: IoSpec | WorkerSpec | DescribeSpec,
         fds: Sequence[int],
         on_message: Callable[["Child", FromChild], None],
+        on_death: Callable[["Child"], None] = lambda child: None,
     ) -> None:
         """
         Describe a child; `keep` runs it.
@@ -91,7 +92,9 @@ class Child:
             spec: The first line on its control socket.
             fds: Descriptors that it inherits.
             on_message: Gets what it says.
+            on_death: Told when the process is gone, and is to be started again.
         """
+        self._on_death = on_death
         self.name, self._module, self._spec, self._fds, self._on_message = name, module, spec, fds, on_message
         self._process: asyncio.subprocess.Process | None = None
         self._control: Control | None = None
@@ -139,6 +142,7 @@ class Child:
             delay = restart_delay(deaths)
             log.error("process died, and is started again", name=self.name, how=how, delay=delay)
             self.restarts += 1
+            self._on_death(self)
             await self._pause(delay)
 
     async def _try_to_live(self) -> tuple[int, str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from rig.config import Settings
 from rig.control import RingFds, RingsFds
-from rig.counters import IO_COUNTERS, WORKER_COUNTERS, WORKER_HISTOGRAMS, Page
+from rig.counters import IO_COUNTERS, IO_HISTOGRAMS, WORKER_COUNTERS, WORKER_HISTOGRAMS, Page
 from rig.ring import Doorbell, RingMemory
 
 
@@ -108,7 +108,7 @@ class SharedMemory:
             )
             for _ in range(workers)
         ]
-        self.io_pages = [Page.create(IO_COUNTERS) for _ in range(settings.io_processes)]
+        self.io_pages = [Page.create(IO_COUNTERS, IO_HISTOGRAMS) for _ in range(settings.io_processes)]
 
     def close(self) -> None:
         """Free it, once no child needs it."""

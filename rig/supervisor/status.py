@@ -6,12 +6,15 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from rig.backoff import Cause
 from rig.control import State
-from rig.counters import WORKER_COUNTERS, Page, merge, quantile
+from rig.counters import WORKER_COUNTERS, Page, merge, quantile, seconds_in_states
 from rig.supervisor.memory import SharedMemory
 
 _OF_IO = ("batches", "received", "routed", "unrouted", "late", "dropped", "malformed", "oversize", "reconnects")
-_WORST_FIRST = ("draining", "waiting", "connecting", "connected")
+_WORST_FIRST = ("draining", "offline", "connecting", "degraded", "connected")
+
+_ENDS_KEPT = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +65,28 @@ class Interval:
     fill: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """
+    The figures of one connection since the start.
+
+    Attributes:
+        seconds: State → how long it stood so.
+        reconnects: Cause → how often; those that never came are left out.
+        rtt: Seconds that the latest heartbeat took; None if there was none on this connection.
+        rtt_p50: Median of all heartbeats, in seconds; None if there was none.
+        rtt_p99: Likewise.
+        heartbeats_missed: How many were not answered in time.
+    """
+
+    seconds: Mapping[str, float]
+    reconnects: Mapping[str, int]
+    rtt: float | None
+    rtt_p50: float | None
+    rtt_p99: float | None
+    heartbeats_missed: int
+
+
 class Status:
     """Reads the counters of a run."""
 
@@ -90,6 +115,10 @@ class Status:
         """Return a quantile of received → handler start since the start, in seconds."""
         return quantile(self._histogram("latency"), fraction)
 
+    def links(self) -> list[Link]:
+        """Return the figures of each io process's connection."""
+        return [_link(page) for page in self._memory.io_pages]
+
     def _histogram(self, name: str) -> list[int]:
         return merge(page.buckets(name) for page in self._pages)
 
@@ -105,7 +134,21 @@ def overall(states: Mapping[str, State]) -> State:
     state, reason = states[worst].state, states[worst].reason
     if reason and len(states) > 1:
         reason = f"{worst}: {reason}"
-    return State(state, reason, sum(one.joined for one in states.values()))
+    disconnects = sorted((end for one in states.values() for end in one.disconnects), key=lambda end: end.at)
+    return State(state, reason, sum(one.joined for one in states.values()), states[worst].since, tuple(disconnects[-_ENDS_KEPT:]))
+
+
+def _link(page: Page) -> Link:
+    reconnects = {str(cause): page.get(f"reconnects_{cause}") for cause in Cause}
+    beats = page.buckets("heartbeat_rtt")
+    return Link(
+        seconds=seconds_in_states(page, time.monotonic_ns()),
+        reconnects={cause: count for cause, count in reconnects.items() if count},
+        rtt=page.get("heartbeat_rtt_ns") / 1e9 or None,
+        rtt_p50=quantile(beats, 0.5),
+        rtt_p99=quantile(beats, 0.99),
+        heartbeats_missed=page.get("heartbeats_missed"),
+    )
 
 
 def _sum(pages: Iterable[Page], name: str) -> int:

@@ -6,16 +6,32 @@ It runs no user code and speaks no protocol.
 
 import asyncio
 import signal
+import time
 from collections import deque
 from collections.abc import Coroutine, Iterable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 import structlog
 
 from rig.config import Settings
-from rig.control import DeadLetter, Drain, Drained, Failed, FromChild, IoSpec, RingsFds, RouteSpec, State, Stop, WorkerSpec
-from rig.errors import AppError, RigError
+from rig.control import (
+    AuthenticationGivenUp,
+    DeadLetter,
+    Drain,
+    Drained,
+    Failed,
+    FromChild,
+    IoSpec,
+    RingsFds,
+    RouteSpec,
+    State,
+    Stop,
+    WorkerSpec,
+)
+from rig.counters import Page, enter_state
+from rig.errors import AppError, AuthenticationFailed, RigError
 from rig.routing import rendezvous
 from rig.supervisor.child import Child
 from rig.supervisor.description import describe
@@ -54,6 +70,7 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._drained = asyncio.Event()
         self._forced = False
+        self._refused: str | None = None
 
     @property
     def state(self) -> State:
@@ -119,6 +136,8 @@ class Supervisor:
         for failed in self._failed(children):
             raise _as_error(failed)
         self._summarise(status)
+        if self._refused is not None and not self._forced:
+            raise AuthenticationFailed(self._refused)
         return 0 if complete else _FORCED if self._forced else 1
 
     @staticmethod
@@ -140,7 +159,8 @@ class Supervisor:
             name = "io" if settings.io_processes == 1 else f"io-{index}"
             rings = [worker.fds[index] for worker in memory.workers]
             io_spec = IoSpec(settings, name, index, url, joins[index], routes, rings, page.fd)
-            self._ios.append(Child(name, "rig.io", io_spec, (*_flat(rings), page.fd), self._heard))
+            died = partial(self._io_died, page)
+            self._ios.append(Child(name, "rig.io", io_spec, (*_flat(rings), page.fd), self._heard, died))
             if settings.io_processes > 1 and not joins[index]:
                 log.warning("no topic falls to this io process: fewer --io-processes would do", name=name)
         self._states = {child.name: _STARTING for child in self._ios}
@@ -175,11 +195,22 @@ class Supervisor:
                     self._drained.set()
             case DeadLetter():
                 self.dead_letters.append(message)
+            case AuthenticationGivenUp(reason=reason):
+                self._refused = self._refused or reason
+                self._stopping.set()
             case Failed(reason=reason):
                 if child.was_ready:
                     log.error("process cannot start", name=child.name, reason=reason)
             case _:
                 pass
+
+    def _io_died(self, page: Page, child: Child) -> None:
+        """Say where its connection stands, which nobody else can say now."""
+        for gauge in ("connected", "joined"):
+            page.set(gauge, 0)
+        enter_state(page, "connecting", time.monotonic_ns())
+        known = self._states[child.name].disconnects
+        self._states[child.name] = State("connecting", "the io process died", 0, time.time(), known)
 
     def _signalled(self) -> None:
         if not self._stopping.is_set():

@@ -7,6 +7,7 @@ A reply never waits behind events: it has a ring of its own. Pushes of one turn 
 import asyncio
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -42,6 +43,7 @@ class WorkerContext:
         *,
         page: Page,
         timeout: float,
+        on_state: Callable[[bytes], None] = lambda payload: None,
     ) -> None:
         """
         Take the worker's ends of two rings.
@@ -51,7 +53,9 @@ class WorkerContext:
             replies: Where results come, and the worker's doorbell.
             page: The worker's counters.
             timeout: Seconds that a push may take if it does not say.
+            on_state: Takes the payload of each STATE record.
         """
+        self._on_state = on_state
         (pushes_memory, self._pushes_bell), (replies_memory, self._replies_bell) = pushes, replies
         self._producer = Producer(pushes_memory)
         self._consumer = Consumer(replies_memory)
@@ -150,6 +154,8 @@ class WorkerContext:
                         self._resolve(result)
                 elif record.kind == Kind.RESET:
                     self._reset(decode_reset(record.payload))
+                elif record.kind == Kind.STATE:
+                    self._on_state(bytes(record.payload))
                 self._consumer.commit(record)
 
     def _resolve(self, result: PushResult) -> None:

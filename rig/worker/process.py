@@ -27,6 +27,7 @@ from rig.worker.describe import describe, load_app
 from rig.worker.lane import Lane
 from rig.worker.loop import WorkerLoop
 from rig.worker.spread import SpreadContext
+from rig.worker.states import StateCallbacks
 
 _REPORT_INTERVAL = 5.0
 _DEAD_LETTERS_BACKLOG = 4 * 1024 * 1024
@@ -76,8 +77,15 @@ class Worker:
             # A thread whose handler has timed out may run on: nobody waits for it.
             stack.callback(executor.shutdown, wait=False, cancel_futures=True)
             await _enter(stack, app, settings.target)
+            states = StateCallbacks(app.state_callbacks)
             contexts = [
-                WorkerContext(attach(one.pushes), attach(one.replies), page=self._page, timeout=settings.push_timeout)
+                WorkerContext(
+                    attach(one.pushes),
+                    attach(one.replies),
+                    page=self._page,
+                    timeout=settings.push_timeout,
+                    on_state=states.put,
+                )
                 for one in rings
             ]
             lanes = self._make_lanes(contexts[0] if len(contexts) == 1 else SpreadContext(contexts))
@@ -106,6 +114,7 @@ class Worker:
                 loop.stop()
             for context in contexts:
                 context.stop()
+            await states.close()
             for lane, task in zip(lanes, tasks, strict=True):
                 lane.stop()
                 task.remove_done_callback(lane_ended)

@@ -12,6 +12,7 @@ from rig.errors import (
     JoinRefused,
     JoinTimeout,
     LocalProtocolError,
+    PingTimeout,
     PushRefused,
     PushTimeout,
 )
@@ -393,6 +394,22 @@ def test_a_ping_tells_how_long_a_round_trip_takes() -> None:
                 await pinging
             with pytest.raises(ConnectionLost, match="not open"):
                 await client.ping()
+
+    run(test)
+
+
+def test_a_ping_that_is_not_answered_times_out() -> None:
+    """It says after how long, and the next ping is answered by its own reply."""
+
+    async def test() -> None:
+        async with talking() as (server, client):
+            server.faults.change({"ignore_heartbeats": True})
+            with pytest.raises(PingTimeout, match=r"within 0\.02 s"):
+                await client.ping(timeout=0.02)
+            assert not client._pinging
+
+            server.faults.change({"ignore_heartbeats": False})
+            assert 0.0 < await client.ping(timeout=5.0) < 5.0
 
     run(test)
 

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from rig.counters import IO_COUNTERS, Page
+from rig.counters import IO_COUNTERS, IO_HISTOGRAMS, Page
 
 
 @pytest.fixture
 def page() -> Iterator[Page]:
     """Give the io process's counters, all zero."""
-    page = Page.create(IO_COUNTERS)
+    page = Page.create(IO_COUNTERS, IO_HISTOGRAMS)
     yield page
     page.close()

@@ -402,3 +402,29 @@ def test_pushes_wait_in_the_ring_while_the_server_does_not_take_them(line: Line,
         relay.stop()
 
     run(main)
+
+
+def test_of_the_states_that_wait_for_room_only_the_latest_is_kept(line: Line, run: Callable[..., None]) -> None:
+    """A worker that takes nothing is not sent every change later, only where the connection stands; results are all kept."""
+
+    async def main() -> None:
+        relay = line.relay()
+        [*pushes] = await line.push(*(request(number) for number in range(200)))
+        for push in pushes:
+            relay.resolve(events.ReplyReceived(push, "ok", "x" * 1000))
+            relay.flush()
+        for number in range(100):
+            relay.tell_state(b"state %d" % number)
+        states, results = [], 0
+        while not states or results < 200:
+            for record in line.consumer.poll(1_000_000):
+                if record.kind == Kind.STATE:
+                    states.append(bytes(record.payload))
+                elif record.kind == Kind.RESULTS:
+                    results += record.count
+                line.consumer.commit(record)
+            await asyncio.sleep(0.001)
+        relay.stop()
+        assert (states, results) == ([b"state 99"], 200)
+
+    run(main)

@@ -172,7 +172,7 @@ def test_an_end_that_we_decided_on_is_ours(opened):
     opened.advance(25.0)
     [closed] = opened.socket.closed(1006, "", opened.now + 2.0)
 
-    assert (closed.by, closed.heartbeat_age, closed.open_for) == ("us", 27.0, 27.0)
+    assert (closed.by, closed.reason, closed.heartbeat_age, closed.open_for) == ("us", "heartbeat timeout", 27.0, 27.0)
 
     [failed] = connect_failed_next(opened)
     assert (failed.by, failed.heartbeat_age, failed.open_for) == ("nobody", None, None)
@@ -200,7 +200,7 @@ def test_a_push_on_a_connection_that_is_given_up_waits_for_the_next_one(opened):
     assert opened.sent() == []
 
     [_, *interrupted] = opened.socket.closed(1006, "", opened.now)
-    assert interrupted == [PushInterrupted(sent, "heartbeat_lost")]
+    assert interrupted == [PushInterrupted(sent, "heartbeat_lost: heartbeat timeout")]
     opened.open()
     joins = {frame[2]: frame[0] for frame in opened.sent()}
     assert set(joins) == {"room:1", "room:2", "room:3"}

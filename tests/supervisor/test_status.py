@@ -3,7 +3,8 @@
 import msgspec
 import pytest
 
-from rig.control import State
+from rig.control import Disconnect, State
+from rig.counters import enter_state
 from rig.ring import Producer
 from rig.supervisor import status as status_module
 from rig.supervisor.memory import SharedMemory
@@ -18,6 +19,9 @@ class Clock:
 
     def monotonic(self) -> float:
         return self.now
+
+    def monotonic_ns(self) -> int:
+        return int(self.now * 1e9)
 
 
 @pytest.fixture
@@ -104,17 +108,19 @@ def test_two_looks_at_once_are_no_division_by_zero(memory: SharedMemory, clock: 
 
 # Where a run stands.
 
-UP, DOWN, DIALLING = State("connected", "", 3), State("waiting", "connection refused", 0), State("connecting", "starting", 0)
-LEAVING = State("draining", "asked to stop", 3)
+UP, DOWN, DIALLING = State("connected", "", 3), State("offline", "connection refused", 0), State("connecting", "starting", 0)
+LEAVING, LIMPING = State("draining", "asked to stop", 3), State("degraded", "a heartbeat was not answered", 3)
 
 
 @pytest.mark.parametrize(
     ("states", "expected"),
     [
         ([UP, UP], State("connected", "", 6)),
-        ([UP, DOWN], State("waiting", "io-1: connection refused", 3)),
+        ([UP, DOWN], State("offline", "io-1: connection refused", 3)),
+        ([UP, LIMPING], State("degraded", "io-1: a heartbeat was not answered", 6)),
+        ([DIALLING, LIMPING], State("connecting", "io-0: starting", 3)),
         ([DIALLING, UP], State("connecting", "io-0: starting", 3)),
-        ([DIALLING, DOWN, UP], State("waiting", "io-1: connection refused", 3)),
+        ([DIALLING, DOWN, UP], State("offline", "io-1: connection refused", 3)),
         ([UP, LEAVING, DOWN], State("draining", "io-1: asked to stop", 6)),
     ],
 )
@@ -123,7 +129,41 @@ def test_a_run_is_connected_only_if_all_its_io_processes_are(states: list[State]
     assert overall({f"io-{index}": state for index, state in enumerate(states)}) == expected
 
 
-@pytest.mark.parametrize("state", [UP, DOWN, DIALLING, LEAVING])
+@pytest.mark.parametrize("state", [UP, DOWN, DIALLING, LEAVING, LIMPING])
 def test_of_one_io_process_the_state_is_told_as_it_is(state: State) -> None:
     """There is nobody to confuse it with."""
     assert overall({"io": state}) == state
+
+
+def test_the_latest_ends_of_all_connections_are_told_in_order() -> None:
+    """Sixteen of them, whosever they were; since when is that of the worst."""
+    ends = [Disconnect(float(at), "link_lost", "nobody", 1006, "", 1.0, 1.0, "reconnect", 0.5) for at in range(20)]
+    first, second = State("connected", "", 1, 7.0, tuple(ends[::2])), State("offline", "", 0, 9.0, tuple(ends[1::2]))
+
+    told = overall({"io-0": first, "io-1": second})
+
+    assert told.disconnects == tuple(ends[4:])
+    assert told.since == 9.0
+
+
+# The figures of a connection.
+
+
+def test_the_figures_of_each_connection(memory: SharedMemory, clock: Clock) -> None:
+    """Time in each state, the running one included; reconnects by cause; heartbeats; all read from shared memory."""
+    first, _ = memory.io_pages
+    enter_state(first, "connecting", clock.monotonic_ns())
+    enter_state(first, "connected", clock.monotonic_ns() + 2 * 10**9)
+    first.add("reconnects_dns", 3)
+    first.add("heartbeats_missed", 2)
+    first.set("heartbeat_rtt_ns", 4_000_000)
+    first.observe("heartbeat_rtt", 1_000_000, 98)
+    first.observe("heartbeat_rtt", 500_000_000, 2)
+    clock.now += 12
+
+    link, idle = Status(memory).links()
+
+    assert link.seconds == {"connecting": 2.0, "connected": 10.0, "degraded": 0.0, "offline": 0.0, "draining": 0.0}
+    assert (link.reconnects, link.heartbeats_missed, link.rtt) == ({"dns": 3}, 2, 0.004)
+    assert (link.rtt_p50, link.rtt_p99) == (pytest.approx(0.001, rel=0.07), pytest.approx(0.5, rel=0.07))
+    assert (idle.reconnects, idle.rtt, idle.rtt_p50, set(idle.seconds.values())) == ({}, None, None, {0.0})

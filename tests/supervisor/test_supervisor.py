@@ -1,13 +1,16 @@
 """What the supervisor tells its children: which topics, which rings, which counters are whose."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import structlog
 
+from rig.app import STATES
 from rig.config import Settings
-from rig.control import Drained, IoSpec, RingsFds, State
+from rig.control import AuthenticationGivenUp, Disconnect, Drained, IoSpec, RingsFds, State
+from rig.counters import enter_state, seconds_in_states
 from rig.errors import AppError
 from rig.routing import rendezvous
 from rig.supervisor import supervisor as supervisor_module
@@ -122,3 +125,37 @@ def test_too_many_rings_for_the_system_are_told_in_a_sentence(monkeypatch: pytes
 
     with pytest.raises(AppError, match=r"no descriptor left.*take fewer --workers or --io-processes"):
         supervisor_module._make_memory(Settings())
+
+
+def test_the_state_of_a_dead_io_process_does_not_stand(cast: Cast) -> None:
+    """Nobody is connected by a process that is gone; how it ended before is still known, and the times go on."""
+    first, *others = cast.ios
+    end = Disconnect(1.0, "link_lost", "nobody", 1006, "", 1.0, 1.0, "reconnect", 0.5)
+    for io in cast.ios:
+        cast.say(io, State("connected", "", 3, 5.0, (end,)))
+    page = cast.memory.io_pages[0]
+    page.set("connected", 1)
+    enter_state(page, "connected", time.monotonic_ns() - 10**9)
+
+    first._on_death(first)
+
+    state = cast.supervisor.state
+    assert (state.state, state.reason, state.joined) == ("connecting", "io-0: the io process died", 6)
+    assert end in state.disconnects
+    assert page.get("connected") == 0
+    seconds = seconds_in_states(page, time.monotonic_ns())
+    assert seconds["connected"] == pytest.approx(1.0, abs=0.5)
+    assert STATES[page.get("state")] == "connecting"
+
+    cast.say(first, State("connected", "", 3))
+    assert cast.supervisor.state.state == "connected"
+    assert others
+
+
+def test_a_server_that_refuses_our_token_ends_the_run_if_an_io_process_says_so(cast: Cast) -> None:
+    """It drains as after a signal; the first reason counts."""
+    for reason in ("HTTP 403", "a join"):
+        cast.say(cast.ios[0], AuthenticationGivenUp(reason))
+
+    assert cast.supervisor._stopping.is_set()
+    assert cast.supervisor._refused == "HTTP 403"

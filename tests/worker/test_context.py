@@ -459,3 +459,35 @@ def test_many_replies_are_all_read(line: Line, run: Callable[..., None]) -> None
         context.stop()
 
     run(main)
+
+
+def test_a_state_is_handed_on_and_never_waits_behind_events(line: Line, run: Callable[..., None]) -> None:
+    """It comes by the ring of the replies, in order."""
+
+    async def test() -> None:
+        states: list[bytes] = []
+        both = asyncio.Event()
+
+        def on_state(payload: bytes) -> None:
+            states.append(payload)
+            if len(states) == 2:
+                both.set()
+
+        context = WorkerContext(
+            (line.pushes, line.pushes_bell),
+            (line.replies, line.replies_bell),
+            page=line.page,
+            timeout=TIMEOUT,
+            on_state=on_state,
+        )
+        context.start()
+        for payload in (b"first", b"second"):
+            line.producer.put(payload, kind=Kind.STATE)
+        line.replies_bell.ring()
+        await asyncio.wait_for(both.wait(), TIMEOUT)
+        context.stop()
+
+        assert states == [b"first", b"second"]
+        assert not line.replies.used_bytes
+
+    run(test)
