@@ -92,7 +92,7 @@ def test_the_status_is_that_of_both_connections(play, until):
         stage.server.faults.change({"refuse_connections": 503})
         client, _ = stage.server.clients
         stage.server.close_where(1012, client=client["client"])
-        down = {"state": "waiting", "topics": 64 - len(client["channels"])}
+        down = {"state": "offline", "topics": 64 - len(client["channels"])}
         reasons = await until(lambda: [found for line in rig.said("status", **down) if "HTTP 503" in (found := line["reason"])])
         assert reasons[0].startswith(f"io-{rendezvous(client['channels'][0], 2)}: ")
         await rig.drain()
