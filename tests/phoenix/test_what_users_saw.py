@@ -1,6 +1,6 @@
 """
 What users of other Phoenix clients reported, and must never see with this one. Each test is named after the complaint; the thread
-is in its docstring. Those that need a real connection are among the client's tests.
+is in its docstring. Those that need a real connection are in tests/regressions.
 """
 
 import random
