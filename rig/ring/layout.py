@@ -9,7 +9,9 @@ Numbers are in the machine's own byte order (little-endian on everything rig run
           │ 8   version              u32      12  lanes              u32           │  creator, once
           │ 16  capacity             u64      24  data offset        u64           │
      128  ├────────────────────────────────────────────────────────────────────────┤
-          │ tail                     u64      end of what is published             │  producer
+          │ 0   tail                 u64      end of what is published             │  producer
+          │ 8   note                 u64      24  note's tail          u64         │
+          │ 16  next note            u64                                           │
      256  ├────────────────────────────────────────────────────────────────────────┤
           │ head                     u64      end of what is committed             │  consumer
      384  ├────────────────────────────────────────────────────────────────────────┤
@@ -24,6 +26,10 @@ Numbers are in the machine's own byte order (little-endian on everything rig run
 A position counts bytes since the ring was made and never wraps; its offset in the buffer is `position % capacity`. So
 `tail - head` is what is in use, and a position names a record for good. Two cache lines lie between the cursors, because the
 processor prefetches lines in pairs.
+
+A record can carry a note for the producer's successor: a number that the ring itself does not look at. It is `next note` if the
+tail has moved on from `note's tail`, else `note`: so it becomes valid by the very store that publishes the record. The order of
+stores is: note := next note, note's tail := tail, next note := the new one, tail.
 
 A record starts at a multiple of 8 and never wraps:
 
@@ -71,6 +77,8 @@ CONTROL = struct.Struct("=8sIIQQ")
 TAIL = 128 // 8
 HEAD = 256 // 8
 """Where the cursors are in `RingMemory.words`."""
+NOTE, NOTE_NEXT, NOTE_TAIL = TAIL + 1, TAIL + 2, TAIL + 3
+"""Where the producer's note is."""
 
 PROGRESS_OFFSET = 384
 READ_AHEAD = 64

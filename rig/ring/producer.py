@@ -11,7 +11,20 @@ Source: Aeron, `SpscRingBuffer`; Lamport, "Specifying Concurrent Program Modules
 import struct
 
 from rig.errors import LocalProtocolError, RingFull
-from rig.ring.layout import ALIGNMENT, HEAD, HEADER_SIZE, ORDERED_BY_PROCESSOR, PADDING, RECORD, TAIL, RingMemory, fence
+from rig.ring.layout import (
+    ALIGNMENT,
+    HEAD,
+    HEADER_SIZE,
+    NOTE,
+    NOTE_NEXT,
+    NOTE_TAIL,
+    ORDERED_BY_PROCESSOR,
+    PADDING,
+    RECORD,
+    TAIL,
+    RingMemory,
+    fence,
+)
 
 _OVERHEAD = HEADER_SIZE + ALIGNMENT - 1
 """A record takes `(size + _OVERHEAD) & -ALIGNMENT`: `layout.record_size` spelled out, as every record pays for the call."""
@@ -39,6 +52,18 @@ class Producer:
         self._max_payload = memory.max_payload
         self._limit: int = memory.words[HEAD] + memory.capacity
         self._claimed: tuple[int, int] | None = None
+        memory.words[NOTE_NEXT] = self.note  # that of a record which a predecessor could not publish any more is void
+
+    @property
+    def head(self) -> int:
+        """Where what is committed ends."""
+        return int(self._words[HEAD])
+
+    @property
+    def note(self) -> int:
+        """The note of the newest published record that has one, a predecessor's included; 0 if there was none."""
+        words = self._words
+        return int(words[NOTE] if words[NOTE_TAIL] == words[TAIL] else words[NOTE_NEXT])
 
     @property
     def tail(self) -> int:
@@ -112,7 +137,7 @@ class Producer:
             fence()
         self._words[TAIL] = start + ((size + _OVERHEAD) & -ALIGNMENT)
 
-    def put(self, payload: bytes | bytearray, *, kind: int, count: int = 1, time_ns: int = 0) -> None:
+    def put(self, payload: bytes | bytearray, *, kind: int, count: int = 1, time_ns: int = 0, note: int = 0) -> None:
         """
         Claim, fill and publish in one call, with one copy of the payload. A claim not yet published is forgotten.
 
@@ -121,6 +146,7 @@ class Producer:
             kind: What the payload is, 1 to 65535.
             count: Events in the payload.
             time_ns: CLOCK_MONOTONIC in nanoseconds when the payload was received.
+            note: For a successor: see `note`. 0 leaves the one that there is.
 
         Raises:
             RingFull: If the consumer has not freed enough room. Nothing has happened then.
@@ -132,6 +158,8 @@ class Producer:
         self._write_header(at, size, kind=kind, count=count, time_ns=time_ns)
         at += HEADER_SIZE
         self._data[at : at + size] = payload
+        if note:
+            self._write_note(note)
         if not ORDERED_BY_PROCESSOR:
             fence()
         self._words[TAIL] = start + ((size + _OVERHEAD) & -ALIGNMENT)
@@ -168,6 +196,13 @@ class Producer:
             if start + needed > self._limit:
                 return None
         return start
+
+    def _write_note(self, note: int) -> None:
+        """Say what the note will be once the tail has moved; wherever this is interrupted, the old one holds."""
+        words = self._words
+        words[NOTE] = self.note
+        words[NOTE_TAIL] = words[TAIL]
+        words[NOTE_NEXT] = note
 
     def _write_header(self, at: int, size: int, *, kind: int, count: int, time_ns: int) -> None:
         if kind == PADDING:

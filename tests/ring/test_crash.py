@@ -206,6 +206,23 @@ def test_death_at_every_line_of_a_put_leaves_the_ring_good(die_at) -> None:
         assert line > 10
 
 
+def test_note_is_there_with_its_record_or_not_at_all(memory: RingMemory, die_at) -> None:
+    """At whatever line the producer dies, its successor's note is that of the newest record which can be read, then and later."""
+    line, died, number = 0, True, 1
+    while died:
+        producer, consumer = Producer(memory), Consumer(memory)
+        producer.put(b"%d" % number, kind=1, note=number)
+        died = die_at(line, lambda producer=producer, number=number: producer.put(b"%d" % (number + 1), kind=1, note=number + 1))
+        *_, last = consumer.poll()
+        assert Producer(memory).note == int(last.payload)
+        Producer(memory).put(b"without", kind=1)
+        assert Producer(memory).note == int(last.payload)
+        *_, last = consumer.poll()
+        consumer.commit(last)
+        line, number = line + 1, number + 2
+    assert line > 10
+
+
 @settings(max_examples=50, deadline=None)
 @given(size=sizes, rest=st.integers(0, 40).map(lambda number: number * 8), seed=st.integers(0, 2**32), seen=st.floats(0, 1))
 def test_without_the_store_of_the_tail_no_other_store_matters(size: int, rest: int, seed: int, seen: float) -> None:

@@ -37,6 +37,15 @@ def test_record_has_these_bytes(memory: RingMemory) -> None:
     assert memory.data[256:264].hex() == "0000000000000000"
 
 
+def test_note_has_these_bytes(memory: RingMemory) -> None:
+    """The note of the record before, that of the latest, and where the ring ended before that, follow the tail."""
+    producer = Producer(memory)
+    producer.put(b"", kind=1, note=5)
+    producer.put(b"", kind=1, note=6)
+
+    assert memory.data[128:160].hex(" ", 8) == "3000000000000000 0500000000000000 0600000000000000 1800000000000000"
+
+
 def test_padding_has_these_bytes(memory: RingMemory) -> None:
     """The rest of the buffer is filled by a record of kind 0 that runs to its end."""
     memory.words[TAIL] = memory.words[HEAD] = 64 * 1024 - 40

@@ -249,3 +249,35 @@ def test_positions_go_on_far_beyond_the_capacity(memory: RingMemory) -> None:
 
     [record] = consumer.poll()
     assert (record.position, record.payload) == (2**62, b"late")
+
+
+def test_note_is_that_of_the_newest_record_with_one(ring) -> None:
+    """Records without a note leave the one that there is; a successor reads it, and so does whoever looks."""
+    assert ring.producer.note == 0
+    ring.producer.put(b"a", kind=1, note=2**63)
+    ring.producer.put(b"b", kind=1)
+    assert (ring.producer.note, Producer(ring.memory).note) == (2**63, 2**63)
+    ring.producer.put(b"c", kind=1, note=5)
+    ring.producer.put(b"d", kind=1)
+
+    assert (ring.producer.note, Producer(ring.memory).note) == (5, 5)
+
+
+def test_record_without_room_leaves_the_note(ring) -> None:
+    """What was not published has no note either."""
+    ring.producer.put(b"a", kind=1, note=1)
+    fill(ring.producer, LARGEST)
+    with pytest.raises(RingFull):
+        ring.producer.put(bytes(LARGEST), kind=1, note=2)
+
+    assert ring.producer.note == 1
+
+
+def test_producer_knows_what_is_committed(ring) -> None:
+    """The head moves when the consumer commits."""
+    ring.producer.put(b"a", kind=1)
+    [record] = ring.consumer.poll()
+    assert ring.producer.head == 0
+    ring.consumer.commit(record)
+
+    assert ring.producer.head == record.end
