@@ -21,7 +21,7 @@ import msgspec
 import msgspec.inspect
 
 from rig.errors import AppError, HandlerSignatureError
-from rig.routing import Pattern
+from rig.routing import Overflow, Pattern
 
 T = TypeVar("T")
 Handler: TypeAlias = Callable[..., Awaitable[None] | None]
@@ -119,6 +119,7 @@ class Route:
         retries: How often a failed event is tried again; None takes `--retries`.
         backoff: Seconds, the ceiling of the wait before the first retry; it doubles. None takes `--retry-backoff`.
         timeout: Seconds that the handler may take; None for no limit.
+        overflow: What happens to events when the worker cannot keep up; None takes `--overflow`.
         is_async: False if the handler is a plain function, which runs in a thread.
     """
 
@@ -129,6 +130,7 @@ class Route:
     retries: int | None
     backoff: float | None
     timeout: float | None
+    overflow: Overflow | None
     is_async: bool
 
     @property
@@ -166,6 +168,7 @@ class App:
         retries: int | None = None,
         backoff: float | None = None,
         timeout: float | None = None,
+        overflow: Overflow | None = None,
     ) -> Callable[[HandlerType], HandlerType]:
         """
         Handle the events of some topics.
@@ -181,6 +184,9 @@ class App:
             backoff: Seconds, the ceiling of the wait before the first retry, doubled each time; None takes `--retry-backoff`.
             timeout: Seconds that the handler may take before it is cancelled, which counts as failed. A plain function
                 cannot be cancelled: its event counts as failed, and its thread runs on.
+            overflow: What happens to events when the worker cannot keep up: "spill" (kept on disk), "block" (the server waits),
+                "drop_newest", "drop_oldest", or "latest", where the newest of each key (each topic where key is None) replaces
+                the one before it. None takes `--overflow`. Where several patterns match, that of the first counts.
 
         Raises:
             AppError: If a pattern or an option cannot be used.
@@ -194,11 +200,13 @@ class App:
         for name, value in (("backoff", backoff), ("timeout", timeout)):
             if value is not None and (not isinstance(value, int | float) or not value >= 0):
                 raise AppError(f"{name}={value!r}: write seconds, 0 or more")
+        if overflow is not None and overflow not in get_args(Overflow):
+            raise AppError(f"overflow={overflow!r}: write one of {', '.join(get_args(Overflow))}")
 
         def register(handler: HandlerType) -> HandlerType:
             payload_type = _payload_type(handler)
             is_async = inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None))  # noqa: B004
-            self.routes.append(Route(pattern, handler, payload_type, key, retries, backoff, timeout, is_async))
+            self.routes.append(Route(pattern, handler, payload_type, key, retries, backoff, timeout, overflow, is_async))
             return handler
 
         return register

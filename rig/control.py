@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from rig.config import Settings
+from rig.routing import Overflow
 
 LINE_LIMIT = 64 * 1024 * 1024
 """Bytes of one line: a specification names every route and join."""
@@ -46,11 +47,12 @@ class RingsFds(msgspec.Struct, frozen=True):
 
 
 class RouteSpec(msgspec.Struct, frozen=True):
-    """What the io process must know of a handler: which events, and by what they are ordered."""
+    """What the io process must know of a handler: which events, by what they are ordered, and which of them may be dropped."""
 
     topic: str
     event: str
     key: str | None
+    overflow: Overflow | None = None
 
 
 # What the supervisor says.
@@ -67,6 +69,7 @@ class IoSpec(msgspec.Struct, frozen=True, tag="io"):
         joins: Its own topics, with their join payloads.
         rings: For each worker, those between the two.
         counters: The descriptor of its page.
+        run: A number that this run has drawn, the same for all its io processes: what they spill is known by it.
     """
 
     settings: Settings
@@ -77,6 +80,7 @@ class IoSpec(msgspec.Struct, frozen=True, tag="io"):
     routes: list[RouteSpec]
     rings: list[RingsFds]
     counters: int
+    run: int = 0
 
 
 class WorkerSpec(msgspec.Struct, frozen=True, tag="worker"):

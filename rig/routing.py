@@ -3,15 +3,19 @@ Which handlers an event belongs to, which worker and lane take it, and which soc
 
 A topic pattern is literal text with `*` (any text, the empty one too, only at the end) or `{name}` (one segment: no
 colon). An event pattern is a name, or a glob in the sense of `fnmatch`. All patterns that match apply, in the order
-in which they were declared; the first of them gives the ordering key.
+in which they were declared; the first of them gives the ordering key, and what happens when the worker is too slow.
 """
 
 import re
 from collections.abc import Mapping
 from fnmatch import translate
+from typing import Literal, TypeAlias
 from zlib import crc32
 
 from rig.errors import AppError
+
+Overflow: TypeAlias = Literal["spill", "block", "drop_oldest", "drop_newest", "latest"]
+"""What happens to events for a worker that cannot keep up: see `--overflow`."""
 
 _CAPTURE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 

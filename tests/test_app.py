@@ -230,6 +230,7 @@ def test_wrong_signature_is_refused_with_a_sentence(handler: Any, sentence: str)
         ({"timeout": -1}, "timeout=-1: write seconds, 0 or more"),
         ({"timeout": float("nan")}, "timeout=nan"),
         ({"timeout": "5"}, "timeout='5': write seconds"),
+        ({"overflow": "drop"}, "overflow='drop': write one of spill, block, drop_oldest, drop_newest, latest"),
     ],
 )
 def test_option_that_cannot_be_used_is_refused(options: dict[str, Any], sentence: str) -> None:
@@ -248,16 +249,16 @@ def test_pattern_that_cannot_be_used_is_refused(topic: str) -> None:
 @pytest.mark.parametrize("key", ["topic", "payload.user_id", "payload.user.id", None])
 def test_options_reach_the_route(key: str | None) -> None:
     """What is declared is what the worker finds."""
-    route = declare(struct, key=key, retries=0, backoff=0.5, timeout=2)
+    route = declare(struct, key=key, retries=0, backoff=0.5, timeout=2, overflow="latest")
 
-    assert (route.key, route.retries, route.backoff, route.timeout) == (key, 0, 0.5, 2)
+    assert (route.key, route.retries, route.backoff, route.timeout, route.overflow) == (key, 0, 0.5, 2, "latest")
 
 
 def test_options_that_are_left_out_are_taken_from_the_settings() -> None:
     """None stands for what the command line says; order is by topic unless said otherwise."""
     route = declare(struct)
 
-    assert (route.key, route.retries, route.backoff, route.timeout) == ("topic", None, None, None)
+    assert (route.key, route.retries, route.backoff, route.timeout, route.overflow) == ("topic", None, None, None, None)
 
 
 def test_route_has_a_name_for_the_reader() -> None:

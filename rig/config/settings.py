@@ -15,6 +15,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from rig.routing import Overflow
+
 RUN = ("run", "check")
 CONNECT = ("run", "check", "listen", "push")
 AUTH = (*CONNECT, "whoami")
@@ -100,7 +102,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         About("processes that talk to the server; topics are spread over them, each has a connection of its own"),
     ] = 1
     concurrency: Annotated[int, Meta(ge=1, le=1024), About("lanes in a worker: events that it handles at the same time")] = 16
-    overflow: Annotated[Literal["block"], About("what happens to events when a worker cannot keep up")] = "block"
+    overflow: Annotated[
+        Overflow,
+        About(
+            "what happens to events when a worker cannot keep up: spill keeps them on disk, block lets the server wait, the others "
+            "drop some: the oldest, the newest, or all but the latest of each key"
+        ),
+    ] = "spill"
+    pause_limit: Annotated[
+        SecondsOrZero,
+        About("how long reading may pause for a worker that cannot keep up, before its events are spilled to disk", unit="s"),
+    ] = 10.0
     app_dir: Annotated[str, About("where the application is looked for", holds="directory")] = "."
     factory: Annotated[bool, About("the target is a function that returns the application")] = False
     retries: Annotated[int, Meta(ge=0, le=1000), About("how often an event whose handler raised is tried again")] = 3

@@ -14,7 +14,7 @@ import msgspec
 
 from rig.app import App, Route
 from rig.errors import AppError, RigError
-from rig.routing import joined_topics
+from rig.routing import Overflow, joined_topics
 
 
 class RouteDescription(msgspec.Struct, frozen=True):
@@ -27,6 +27,7 @@ class RouteDescription(msgspec.Struct, frozen=True):
     key: str | None
     retries: int | None
     timeout: float | None
+    overflow: Overflow | None = None
 
 
 class Description(msgspec.Struct, frozen=True):
@@ -108,7 +109,8 @@ def _plain(topic: str, payload: Any) -> Any:
 def _describe(route: Route) -> RouteDescription:
     payload = "any" if route.payload_type is Any else getattr(route.payload_type, "__name__", repr(route.payload_type))
     pattern = route.pattern
-    return RouteDescription(pattern.topic, pattern.event, route.name, payload, route.key, route.retries, route.timeout)
+    options = (route.key, route.retries, route.timeout, route.overflow)
+    return RouteDescription(pattern.topic, pattern.event, route.name, payload, *options)
 
 
 def _import(name: str, app_dir: str) -> Any:

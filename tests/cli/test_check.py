@@ -12,7 +12,7 @@ from rig.worker.describe import Description, RouteDescription
 def described(replace_module):
     """The settings that were described."""
     settings = []
-    route = RouteDescription("room:*", "tick", "shop.on_tick", "Tick", None, 3, None)
+    route = RouteDescription("room:*", "tick", "shop.on_tick", "Tick", None, 3, None, "latest")
     description = Description("shop", [route], {"room:lobby": {"since": 41, "token": "hunter2"}})
     replace_module("rig.supervisor", describe=lambda given: settings.append(given) or description)
     return settings
@@ -27,7 +27,7 @@ def test_it_shows_subscriptions_settings_and_limits(rig, described, monkeypatch)
 
     assert result.exit_code == 0
     assert described[0].target == "shop:app"
-    assert "room:* tick shop.on_tick Tick - 3 -" in lines
+    assert "room:* tick shop.on_tick Tick - 3 - latest" in lines
     assert 'room:lobby {"since":41,"token":"***"}' in lines
     assert any(line.startswith("workers 2 flag") for line in lines)
     assert any(line.startswith("retries 5 RIG_RETRIES") for line in lines)

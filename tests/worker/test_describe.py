@@ -19,7 +19,7 @@ other = rig.App("other")
 class Tick(msgspec.Struct):
     id: int
 
-@app.on("room:*", "tick", key="payload.id", retries=7, timeout=1.5)
+@app.on("room:*", "tick", key="payload.id", retries=7, timeout=1.5, overflow="latest")
 async def tick(event: rig.Event[Tick]) -> None: ...
 
 @app.on("room:*", "*")
@@ -57,6 +57,7 @@ def test_application_is_described(write: Write) -> None:
     assert found.joins == {"room:*": {}}
     first, second, third = found.routes
     assert (first.topic, first.event, first.key, first.retries, first.timeout) == ("room:*", "tick", "payload.id", 7, 1.5)
+    assert (first.overflow, second.overflow) == ("latest", None)
     assert (first.handler, first.payload) == ("described.tick", "Tick")
     assert (second.payload, second.key, second.retries, second.timeout) == ("any", "topic", None, None)
     assert (third.payload, third.key) == ("list", None)
