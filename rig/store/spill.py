@@ -6,12 +6,14 @@ What must stay true: a worker's records come back in the order in which they wer
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import msgspec
 
 from rig.store.rows import CHOSEN, Counts, Table, among, counts, insert
 from rig.store.store import Store
 
+LARGEST_ID = 2**63 - 1
 _MOST_AT_ONCE = 1024
 _TABLE = Table("spilled", "worker, kind, count, time_ns, id", "record")
 _LEFT = """
@@ -41,6 +43,14 @@ class SpillRow(msgspec.Struct, frozen=True, gc=False):
     time_ns: int
     record: bytes
     id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How many events one worker's records hold, and the id of the newest; both 0 if there is none."""
+
+    events: int
+    last_id: int
 
 
 class Spill:
@@ -79,6 +89,11 @@ class Spill:
     async def left(self) -> list[int]:
         """Return the numbers of the workers that have records here."""
         return await self._store.read(lambda connection: [worker for (worker,) in connection.execute(_LEFT)])
+
+    async def backlog(self, worker: int, up_to: int = LARGEST_ID) -> Backlog:
+        """Return what a worker has here, up to an id. It looks at every record: for a start, not for the hot path."""
+        statement = "SELECT coalesce(sum(count), 0), coalesce(max(id), 0) FROM spilled WHERE worker = ? AND id <= ?"
+        return Backlog(*await self._store.read(lambda connection: connection.execute(statement, (worker, up_to)).fetchone()))
 
     async def counts(self) -> Counts:
         """Return how many records there are, and their bytes."""
