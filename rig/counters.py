@@ -39,12 +39,23 @@ IO_COUNTERS = (
     "pushes_timed_out",
     "pushes_failed",
     "connect_ns",
+    "recovered",
+    "dropped_oldest",
+    "dropped_newest",
+    "dropped_latest",
+    "dropped_large",
+    "spilled",
+    "spill_backlog",
     "state",
     "state_since_ns",
     *(f"{state}_ns" for state in STATES),
     *(f"reconnects_{cause}" for cause in Cause),
 )
-"""Of the io process. Events: received = routed + unrouted + late (after a drain) + too large for a ring."""
+"""
+Of the io process. Events: received + recovered (of an earlier run) = routed + unrouted + late (after a drain); of those routed, the
+ones that a policy dropped, and those too large for a ring that no store took, are never handled. `spill_backlog` is how many events
+in spill.db no worker is done with.
+"""
 IO_HISTOGRAMS = ("heartbeat_rtt",)
 WORKER_COUNTERS = ("handled", "failed", "retried", "redelivered", "quarantined", "invalid", "pushes")
 WORKER_HISTOGRAMS = ("latency", "duration")

@@ -9,6 +9,7 @@ What is inside a record: how events, pushes and their results travel between the
     RESULTS         MessagePack list of PushResult                                   replies
     RESET           MessagePack integer, see `encode_reset`                          replies
     STATE           MessagePack `rig.State`                                          replies
+    STORED          MessagePack list of two integers, see `encode_stored`            events
 
 A record of events says each (topic, event) once; the number of an event counts these pairs. The io process keeps the pairs
 from one record to the next, so that the names are mostly the same bytes, which the worker has seen. Payloads travel as the JSON
@@ -27,6 +28,7 @@ from rig.app import State
 from rig.errors import RemoteProtocolError
 
 _LENGTH = struct.Struct("<I")
+_NUMBER = struct.Struct("<Q")
 
 
 class Kind(IntEnum):
@@ -38,6 +40,7 @@ class Kind(IntEnum):
     RESULTS = 4
     RESET = 5
     STATE = 9
+    STORED = 10
 
 
 class Outcome(IntEnum):
@@ -103,6 +106,7 @@ _requests = msgspec.msgpack.Decoder(list[PushRequest]).decode
 _results = msgspec.msgpack.Decoder(list[PushResult]).decode
 _reset = msgspec.msgpack.Decoder(int).decode
 _state = msgspec.msgpack.Decoder(State).decode
+_stored = msgspec.msgpack.Decoder(tuple[int, int]).decode
 
 
 def encode_names(names: Sequence[str]) -> bytes:
@@ -190,6 +194,41 @@ def encode_state(state: State) -> bytes:
 def decode_state(payload: bytes) -> State:
     """Return the state of a STATE record."""
     return _state(payload)
+
+
+def encode_stored(row: int, index: int) -> bytes:
+    """Return the payload of a STORED record: one event, too large for the ring, that is to be read from a row of spill.db."""
+    return _pack((row, index))
+
+
+def decode_stored(payload: bytes) -> tuple[int, int]:
+    """
+    Return the row of a STORED record, and the place of its event there.
+
+    Raises:
+        RemoteProtocolError: If the payload is not what the io process puts into a record.
+    """
+    try:
+        return _stored(payload)
+    except msgspec.DecodeError as exc:
+        raise RemoteProtocolError(f"a record that names no row: {exc}") from exc
+
+
+def encode_spilled(number: int, payload: bytes) -> bytes:
+    """Return what a row of spill.db holds: a record's payload, after the number that its outlet has given it."""
+    return _NUMBER.pack(number) + payload
+
+
+def decode_spilled(row: bytes) -> tuple[int, bytes]:
+    """
+    Return what `encode_spilled` was given.
+
+    Raises:
+        RemoteProtocolError: If the row is too short to be one.
+    """
+    if len(row) < _NUMBER.size:
+        raise RemoteProtocolError(f"a spilled record of {len(row)} bytes, which cannot be one")
+    return _NUMBER.unpack_from(row)[0], row[_NUMBER.size :]
 
 
 def _split_binary(payload: bytes) -> Events:

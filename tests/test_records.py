@@ -18,11 +18,15 @@ from rig.records import (
     decode_requests,
     decode_reset,
     decode_results,
+    decode_spilled,
+    decode_stored,
     encode_events,
     encode_names,
     encode_requests,
     encode_reset,
     encode_results,
+    encode_spilled,
+    encode_stored,
 )
 
 NAMES = ["room:1", "tick", "room:2", "tock"]
@@ -63,9 +67,25 @@ def test_reset_is_these_bytes() -> None:
     assert decode_reset(encode_reset((1 << 63) + 1)) == (1 << 63) + 1
 
 
+def test_stored_is_these_bytes() -> None:
+    """A row of spill.db, as large as its number can be, and the place of the event in it."""
+    assert encode_stored(1 << 40, 3) == b"\x92\xcf\x00\x00\x01\x00\x00\x00\x00\x00\x03"
+    assert decode_stored(encode_stored((1 << 63) - 1, 0)) == ((1 << 63) - 1, 0)
+    with pytest.raises(RemoteProtocolError, match="names no row"):
+        decode_stored(b"\x91\x01")
+
+
+def test_spilled_is_these_bytes() -> None:
+    """The outlet's number, then the record as the ring would have had it."""
+    assert encode_spilled(258, b"[]") == b"\x02\x01\x00\x00\x00\x00\x00\x00[]"
+    assert decode_spilled(encode_spilled((1 << 64) - 1, b"")) == ((1 << 64) - 1, b"")
+    with pytest.raises(RemoteProtocolError, match="a spilled record of 7 bytes"):
+        decode_spilled(bytes(7))
+
+
 def test_kinds_and_outcomes_keep_their_numbers() -> None:
     """An io process and a worker of different age in one run must mean the same."""
-    assert [kind.value for kind in Kind] == [1, 2, 3, 4, 5, 9]
+    assert [kind.value for kind in Kind] == [1, 2, 3, 4, 5, 9, 10]
     assert [outcome.value for outcome in Outcome] == [0, 1, 2, 3]
 
 

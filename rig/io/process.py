@@ -5,6 +5,7 @@ It never imports the user's application. It ignores SIGINT and SIGTERM: the supe
 the end of the control stream is the supervisor's death.
 """
 
+import asyncio
 import random
 import socket
 from pathlib import Path
@@ -23,10 +24,14 @@ from rig.dialling import Dialler
 from rig.errors import RigError
 from rig.flight import Flight, FlightLog
 from rig.io.auth_failure import AuthFailure
-from rig.io.dispatch import Dispatch, Outlet
+from rig.io.dispatch import Dispatch
+from rig.io.outlet import Outlet
+from rig.io.overflow import Overflow
+from rig.io.owner import Owner
 from rig.io.relay import Relay
 from rig.io.report import Reporter
 from rig.io.router import Router
+from rig.io.spiller import Spiller
 from rig.phoenix import Socket, events
 from rig.records import encode_state
 from rig.renewal import Renewal
@@ -94,13 +99,24 @@ class IoProcess:
             name=spec.name,
         )
         outlets = [Outlet(*attach(rings.events)) for rings in spec.rings]
-        self._dispatch = Dispatch(
-            Router(spec.routes, len(outlets)),
+        router = Router(spec.routes, len(outlets), overflow=settings.overflow)
+        self._spiller = Spiller(
             outlets,
+            router,
+            page=page,
+            path=None if settings.state_dir is None else StateDirectory(Path(settings.state_dir)).spill,
+            owner=Owner(spec.run, spec.index, settings.io_processes),
+            patience=settings.pause_limit,
+        )
+        self._overflow = Overflow(
+            outlets,
+            self._spiller,
             page=page,
             pause=connection.pause_reading,
             resume=connection.resume_reading,
+            pause_limit=settings.pause_limit,
         )
+        self._dispatch = Dispatch(router, outlets, self._overflow, page=page)
         self._relays = [
             Relay(
                 attach(rings.pushes),
@@ -117,6 +133,7 @@ class IoProcess:
         self._reporter.tell()
         for topic, payload in self._spec.joins.items():
             self._connection.join(topic, self._dialler.join_payload(payload))
+        await self._spiller.start(self._overflow.look)
         self._connection.start()
         for relay in self._relays:
             relay.start()
@@ -127,23 +144,31 @@ class IoProcess:
             relay.stop()
         await self._renewal.close()
         await self._connection.close()
+        self._overflow.close()
+        await self._spiller.close()
         await self._dialler.close()
         await self._flight_log.close()
 
     async def _obey(self) -> None:
         """Return when there is nothing more to do."""
+        draining: asyncio.Task[None] | None = None
         async for message in self._control.messages():
             match message:
                 case Drain():
                     self._reporter.draining()
-                    await self._dispatch.drain()
-                    self._control.send(Drained())
+                    draining = asyncio.create_task(self._drain(), name="drain")
                 case DumpFlight(request=request):
                     await self._dump_flight(request)
                 case Stop():
-                    return
+                    break
                 case _:
                     log.error("unexpected message on the control socket", message=type(message).__name__)
+        if draining is not None:
+            draining.cancel()
+
+    async def _drain(self) -> None:
+        await self._dispatch.drain()
+        self._control.send(Drained())
 
     def _on_events(self, received: list[events.Event]) -> None:
         for event in received:

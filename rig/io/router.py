@@ -7,8 +7,10 @@ from typing import Any
 
 from rig.control import RouteSpec
 from rig.keys import KeyOf, payload_key
-from rig.routing import Pattern, shard
+from rig.routing import Overflow, Pattern, shard
 
+DROPPING = frozenset(("drop_oldest", "drop_newest", "latest"))
+"""The policies that lose events on purpose."""
 UNROUTED = -1
 BY_EVENT = -2
 MEMO_LIMIT = 100_000
@@ -23,50 +25,76 @@ class Slot:
         topic: The topic.
         event: The event's name.
         worker: Which worker takes it; `UNROUTED` if no handler wants it, `BY_EVENT` if that depends on the event.
+        route: The number of the first route that matches.
+        overflow: What happens to its events when the worker cannot keep up.
         names: The names that it was last entered into.
         number: Its number among them.
     """
 
-    __slots__ = ("event", "names", "number", "topic", "worker")
+    __slots__ = ("_key", "event", "names", "number", "overflow", "route", "topic", "worker")
 
-    def __init__(self, topic: str, event: str, worker: int) -> None:
-        self.topic, self.event, self.worker = topic, event, worker
+    def __init__(
+        self, topic: str, event: str, worker: int, *, route: int = -1, overflow: Overflow = "block", key: KeyOf | None = None
+    ) -> None:
+        self.topic, self.event, self.worker, self.route, self.overflow = topic, event, worker, route, overflow
+        self._key = key
         self.names: object = None
         self.number = 0
+
+    def choose(self, payload: Any) -> "Slot":
+        """Return the slot of one event."""
+        return self
+
+    def key(self, payload: Any) -> bytes:
+        """Return what an event is ordered by; the topic where order does not matter."""
+        found = None if self._key is None else self._key(payload)
+        return self.topic.encode() if found is None else found
 
 
 class SlotByEvent(Slot):
     """A slot whose events go to different workers, by a field of the payload, or in turn where order does not matter."""
 
-    __slots__ = ("_key", "_next", "_slots")
+    __slots__ = ("_next", "_slots")
 
-    def __init__(self, topic: str, event: str, workers: int, key: KeyOf | None) -> None:
-        super().__init__(topic, event, BY_EVENT)
-        self._slots = [Slot(topic, event, worker) for worker in range(workers)]
-        self._key, self._next = key, 0
+    def __init__(self, topic: str, event: str, workers: int, *, route: int, overflow: Overflow, key: KeyOf | None) -> None:
+        super().__init__(topic, event, BY_EVENT, route=route, overflow=overflow, key=key)
+        self._slots = [Slot(topic, event, worker, route=route, overflow=overflow, key=key) for worker in range(workers)]
+        self._next = 0
 
     def choose(self, payload: Any) -> Slot:
         """Return the slot of one event."""
         if self._key is None:
             self._next = (self._next + 1) % len(self._slots)
             return self._slots[self._next]
-        key = self._key(payload)
-        return self._slots[shard(self.topic.encode() if key is None else key, len(self._slots))]
+        return self._slots[shard(self.key(payload), len(self._slots))]
 
 
 class Router:
     """The routes of the application, with a memory of what was asked."""
 
-    def __init__(self, routes: Sequence[RouteSpec], workers: int) -> None:
-        self._routes = [(Pattern(route.topic, route.event), route.key) for route in routes]
-        self._keys = {key: payload_key(key) for _, key in self._routes if key is not None and key != "topic"}
-        self._workers = workers
+    def __init__(self, routes: Sequence[RouteSpec], workers: int, *, overflow: Overflow = "spill") -> None:
+        """
+        Take the routes.
+
+        Args:
+            routes: In the order of declaration.
+            workers: How many there are.
+            overflow: For routes that do not say.
+        """
+        self._routes = [(Pattern(route.topic, route.event), route) for route in routes]
+        self._keys = {route.key: payload_key(route.key) for route in routes if route.key is not None and route.key != "topic"}
+        self._workers, self._overflow = workers, overflow
         self._remembered = 0
         self.memo: dict[str, dict[str, Slot]] = {}
         """Topic → event → slot."""
 
+    def slot(self, topic: str, event: str, payload: Any) -> Slot:
+        """Return the slot of one event."""
+        known = self.memo.get(topic, {}).get(event)
+        return (self.find(topic, event) if known is None else known).choose(payload)
+
     def find(self, topic: str, event: str) -> Slot:
-        """Return the slot of (topic, event), and remember it. The first route that matches gives the ordering key."""
+        """Return the slot of (topic, event), and remember it. The first route that matches gives ordering key and policy."""
         self._remembered += 1
         if self._remembered > MEMO_LIMIT:
             self.memo.clear()
@@ -75,9 +103,12 @@ class Router:
         return slot
 
     def _make(self, topic: str, event: str) -> Slot:
-        key = next((key for pattern, key in self._routes if pattern.match(topic, event) is not None), "")
-        if key == "":
+        number = next((number for number, (pattern, _) in enumerate(self._routes) if pattern.match(topic, event) is not None), None)
+        if number is None:
             return Slot(topic, event, UNROUTED)
-        if key == "topic" or self._workers == 1:
-            return Slot(topic, event, shard(topic.encode(), self._workers))
-        return SlotByEvent(topic, event, self._workers, None if key is None else self._keys[key])
+        route = self._routes[number][1]
+        overflow, key = route.overflow or self._overflow, self._keys.get(route.key or "")
+        if route.key == "topic" or self._workers == 1:
+            worker = shard(topic.encode(), self._workers)
+            return Slot(topic, event, worker, route=number, overflow=overflow, key=key)
+        return SlotByEvent(topic, event, self._workers, route=number, overflow=overflow, key=key)

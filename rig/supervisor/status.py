@@ -11,9 +11,11 @@ from rig.control import State
 from rig.counters import WORKER_COUNTERS, Page, merge, quantile, seconds_in_states
 from rig.supervisor.memory import SharedMemory
 
-_OF_IO = ("batches", "received", "routed", "unrouted", "late", "dropped", "malformed", "oversize", "reconnects")
+_OF_IO = (
+    *("batches", "received", "routed", "unrouted", "late", "dropped", "malformed", "oversize", "reconnects"),
+    *("recovered", "dropped_oldest", "dropped_newest", "dropped_latest", "dropped_large", "spilled", "spill_backlog"),
+)
 _WORST_FIRST = ("draining", "offline", "connecting", "degraded", "connected")
-
 _ENDS_KEPT = 16
 
 
@@ -40,11 +42,19 @@ class Totals:
     dropped: int
     reconnects: int
     pushes: int
+    recovered: int
+    dropped_oldest: int
+    dropped_newest: int
+    dropped_latest: int
+    dropped_large: int
+    spilled: int
+    spill_backlog: int
 
     @property
     def unfinished(self) -> int:
-        """Events that are in the rings, or in hand."""
-        return max(self.routed - self.handled, 0)
+        """Events that are in the rings, in spill.db or in hand."""
+        dropped = self.dropped_oldest + self.dropped_newest + self.dropped_latest + self.dropped_large
+        return max(self.routed - self.handled - dropped, 0)
 
 
 @dataclass(frozen=True, slots=True)

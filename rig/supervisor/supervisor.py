@@ -5,6 +5,7 @@ It runs no user code and speaks no protocol.
 """
 
 import asyncio
+import secrets
 import signal
 import time
 from collections import deque
@@ -153,12 +154,13 @@ class Supervisor:
 
     def _make_io(self, description: Description, url: str, memory: SharedMemory) -> None:
         settings = self._settings
-        routes = [RouteSpec(route.topic, route.event, route.key) for route in description.routes]
+        routes = [RouteSpec(route.topic, route.event, route.key, route.overflow) for route in description.routes]
         joins = _spread(description.joins, settings.io_processes)
+        run = secrets.randbits(32)
         for index, page in enumerate(memory.io_pages):
             name = "io" if settings.io_processes == 1 else f"io-{index}"
             rings = [worker.fds[index] for worker in memory.workers]
-            io_spec = IoSpec(settings, name, index, url, joins[index], routes, rings, page.fd)
+            io_spec = IoSpec(settings, name, index, url, joins[index], routes, rings, page.fd, run)
             died = partial(self._io_died, page)
             self._ios.append(Child(name, "rig.io", io_spec, (*_flat(rings), page.fd), self._heard, died))
             if settings.io_processes > 1 and not joins[index]:

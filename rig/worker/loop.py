@@ -12,11 +12,12 @@ from collections import deque
 import structlog
 
 from rig.counters import Page
-from rig.errors import RemoteProtocolError
-from rig.records import Events, decode_events
+from rig.errors import RemoteProtocolError, StoreFailed
+from rig.records import Events, Kind, decode_events
 from rig.ring import POLL_LIMIT, READ_AHEAD, Consumer, Doorbell, InHand, Progress, Record, RingMemory
 from rig.worker.binding import Bindings
 from rig.worker.lane import GiveUp, Item, Lane, OpenRecord
+from rig.worker.stored import StoredEvents
 
 EVENTS_AHEAD = 2048
 """Events in open records at which no further record is read; several rings share them, so that the work fits the caches."""
@@ -37,6 +38,7 @@ class WorkerLoop:
         page: Page,
         give_up: GiveUp,
         rings: int = 1,
+        stored: StoredEvents | None = None,
     ) -> None:
         """
         Take one events ring.
@@ -49,7 +51,9 @@ class WorkerLoop:
             page: The worker's counters.
             give_up: Called with an event that will not be tried again.
             rings: How many the worker has. Each may read ahead its own part, whatever the others do, so that none starves.
+            stored: Reads the events that are too large for a ring; shared by the loops of all rings.
         """
+        self._stored = stored
         self._bell, self._bindings, self._lanes, self._page, self._give_up = bell, bindings, lanes, page, give_up
         # A quarter is a full record: with one more, the next is there when it is finished.
         self._ahead = EVENTS_AHEAD if rings == 1 else max(EVENTS_AHEAD // rings, EVENTS_AHEAD // 4 + 1)
@@ -119,8 +123,8 @@ class WorkerLoop:
         self._open.append(work)
         self._open_events += record.count
         try:
-            lists = self._sort(decode_events(record.kind, record.payload))
-        except RemoteProtocolError as exc:
+            lists = self._sort(self._decode(record))
+        except (RemoteProtocolError, StoreFailed) as exc:
             self._page.add("invalid", record.count)
             log.error("a record of events was given up: it cannot be read", events=record.count, reason=str(exc))
             lists = {}
@@ -131,6 +135,11 @@ class WorkerLoop:
             asyncio.get_running_loop().call_soon(self.record_finished)
         for lane, items in lists.items():
             self._lanes[lane].put(work, items)
+
+    def _decode(self, record: Record) -> Events:
+        if record.kind == Kind.STORED and self._stored is not None:
+            return self._stored.decode(record.payload)
+        return decode_events(record.kind, record.payload)
 
     def _sort(self, events: Events) -> dict[int, list[Item]]:
         """

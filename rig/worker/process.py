@@ -28,6 +28,7 @@ from rig.worker.lane import Lane
 from rig.worker.loop import WorkerLoop
 from rig.worker.spread import SpreadContext
 from rig.worker.states import StateCallbacks
+from rig.worker.stored import StoredEvents
 
 _REPORT_INTERVAL = 5.0
 _DEAD_LETTERS_BACKLOG = 4 * 1024 * 1024
@@ -90,8 +91,18 @@ class Worker:
             ]
             lanes = self._make_lanes(contexts[0] if len(contexts) == 1 else SpreadContext(contexts))
             bindings = Bindings(app.routes, settings.concurrency, executor)
+            stored = StoredEvents(settings.state_dir)
+            stack.callback(stored.close)
             loops = [
-                WorkerLoop(*attach(one.events), bindings, lanes, page=self._page, give_up=self._give_up, rings=len(rings))
+                WorkerLoop(
+                    *attach(one.events),
+                    bindings,
+                    lanes,
+                    page=self._page,
+                    give_up=self._give_up,
+                    rings=len(rings),
+                    stored=stored,
+                )
                 for one in rings
             ]
             tasks = [asyncio.create_task(lane.run(), name=f"lane-{index}") for index, lane in enumerate(lanes)]

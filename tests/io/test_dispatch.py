@@ -15,80 +15,13 @@ from hypothesis import strategies as st
 
 from rig.control import RouteSpec
 from rig.counters import IO_COUNTERS, Page
-from rig.io import dispatch as dispatch_module
-from rig.io.dispatch import Dispatch, Outlet
-from rig.io.router import Router
-from rig.phoenix.message import BinaryMessage, Message
-from rig.records import Kind, decode_events, decode_names
-from rig.ring import Consumer, Doorbell, Record, RingMemory
+from rig.io.names import NAMES_KEPT
+from rig.io.outlet import Outlet
+from rig.records import Kind
 from rig.routing import shard
-
-CAPACITY = 64 * 1024
-LARGEST = CAPACITY // 8
-Event = tuple[str, str, bytes]
-
-
-def text(topic: str, event: str, payload: bytes) -> Message:
-    return Message(None, None, topic, event, msgspec.Raw(payload))
-
-
-def binary(topic: str, event: str, payload: bytes) -> BinaryMessage:
-    return BinaryMessage(None, None, topic, event, payload)
-
-
-def read(record: Record) -> list[Event]:
-    """Return topic, event and payload of each event in a record."""
-    raw, numbers, payloads = decode_events(record.kind, record.payload)
-    names = decode_names(raw)
-    assert record.count == len(numbers)
-    return [(names[2 * n], names[2 * n + 1], bytes(payload)) for n, payload in zip(numbers, payloads, strict=True)]
-
-
-class Bench:
-    """A dispatcher with some workers' rings, and the workers' ends of them."""
-
-    def __init__(self, page: Page, routes: list[RouteSpec], workers: int) -> None:
-        self.page = page
-        self.memories = [RingMemory.create(CAPACITY) for _ in range(workers)]
-        self.bells = [Doorbell.create() for _ in range(workers)]
-        self.consumers = [Consumer(memory) for memory in self.memories]
-        self.calls: list[str] = []
-        self.resumed = asyncio.Event()
-        self.outlets = [Outlet(memory, bell) for memory, bell in zip(self.memories, self.bells, strict=True)]
-        for bell in self.bells:
-            bell.clear()
-        self.dispatch = Dispatch(
-            Router(routes, workers),
-            self.outlets,
-            page=page,
-            pause=lambda: self.calls.append("pause"),
-            resume=self._resume,
-        )
-
-    def close(self) -> None:
-        for part in (*self.memories, *self.bells):
-            part.close()
-
-    def send(self, *events: Event) -> None:
-        self.dispatch.dispatch([text(*event) for event in events], binary=False)
-
-    def records(self, worker: int = 0, limit: int = 1_000_000) -> list[Record]:
-        """Take the records of a worker's ring, and free them."""
-        records = self.consumers[worker].poll(limit)
-        if records:
-            self.consumers[worker].commit(records[-1])
-        return records
-
-    def events(self, worker: int = 0) -> list[Event]:
-        return [event for record in self.records(worker) for event in read(record)]
-
-    def _resume(self) -> None:
-        self.calls.append("resume")
-        self.resumed.set()
-
+from tests.io.outlets import ALL, CAPACITY, LARGEST, Bench, Event, binary, counts
 
 Make = Callable[..., Bench]
-ALL = [RouteSpec("*", "*", "topic")]
 
 
 @pytest.fixture
@@ -104,10 +37,6 @@ def make(page: Page) -> Iterator[Make]:
         bench.close()
 
 
-def counts(page: Page, *names: str) -> list[int]:
-    return [page.get(name) for name in names]
-
-
 def test_batch_is_one_record_per_worker(make: Make, page: Page, run: Callable[..., None]) -> None:
     """Each worker gets its events of a batch as one record, in order, and one ring of its doorbell."""
 
@@ -118,11 +47,11 @@ def test_batch_is_one_record_per_worker(make: Make, page: Page, run: Callable[..
         for worker in range(3):
             (record,) = bench.records(worker)
             assert (record.kind, bench.bells[worker].clear()) == (Kind.EVENTS, 1)
-            assert read(record) == [event for event in events if shard(event[0].encode(), 3) == worker]
+            assert bench.read(record) == [event for event in events if shard(event[0].encode(), 3) == worker]
             assert record.time_ns > 0
 
     run(main)
-    assert counts(page, "received", "routed", "unrouted", "oversize", "pauses", "batches") == [50, 50, 0, 0, 0, 1]
+    assert counts(page, "received", "routed", "unrouted", "pauses", "batches") == [50, 50, 0, 0, 1]
 
 
 def test_worker_without_an_event_is_left_alone(make: Make, run: Callable[..., None]) -> None:
@@ -145,7 +74,7 @@ def test_binary_batch_travels_as_bytes(make: Make, run: Callable[..., None]) -> 
         bench.dispatch.dispatch([binary("a", "b", b"\x00\xff"), binary("a", "c", b"")], binary=True)
         (record,) = bench.records()
         assert record.kind == Kind.EVENTS_BINARY
-        assert read(record) == [("a", "b", b"\x00\xff"), ("a", "c", b"")]
+        assert bench.read(record) == [("a", "b", b"\x00\xff"), ("a", "c", b"")]
 
     run(main)
 
@@ -200,7 +129,7 @@ def test_names_are_not_kept_without_end(make: Make, run: Callable[..., None]) ->
             bench.send((f"room:{number}", "tick", b"1"))
             (record,) = bench.records()
             assert len(record.payload) < 100
-            assert len(bench.outlets[0].names) <= dispatch_module._NAMES_KEPT + 1
+            assert len(bench.outlets[0].names) <= NAMES_KEPT + 1
 
     run(main)
 
@@ -227,25 +156,29 @@ def test_batch_is_cut_to_fit_the_ring(make: Make, page: Page, run: Callable[...,
         records = bench.records()
         assert len(records) > 1
         assert all(len(record.payload) <= LARGEST for record in records)
-        assert [event for record in records for event in read(record)] == events
+        assert [event for record in records for event in bench.read(record)] == events
 
     run(main)
-    assert counts(page, "routed", "oversize") == [40, 0]
+    assert counts(page, "routed", "dropped_large") == [40, 0]
 
 
-def test_event_larger_than_the_ring_takes_is_counted(make: Make, page: Page, run: Callable[..., None]) -> None:
-    """It is dropped and counted, and the events beside it arrive."""
+def test_event_too_large_for_the_ring_is_counted_where_nothing_can_store_it(
+    make: Make, page: Page, run: Callable[..., None]
+) -> None:
+    """It is dropped and counted, and the events beside it arrive in order."""
 
     async def main() -> None:
         bench = make()
+        await bench.start()
         small = [("room:1", "tick", b"%d" % n) for n in range(4)]
         bench.send(small[0], small[1], ("room:1", "tick", b'"%b"' % (b"x" * LARGEST)), small[2], small[3])
-        assert bench.events() == small
         bench.dispatch.dispatch([binary("room:1", "tick", b"x" * LARGEST)], binary=True)
-        assert bench.events() == []
+        await bench.dispatch.drain()
+        assert bench.events() == small
+        await bench.end()
 
     run(main)
-    assert counts(page, "received", "routed", "oversize") == [6, 4, 2]
+    assert counts(page, "received", "routed", "dropped_large") == [6, 6, 2]
 
 
 def test_event_that_just_fits_is_not_too_large(make: Make, page: Page, run: Callable[..., None]) -> None:
@@ -261,9 +194,9 @@ def test_event_that_just_fits_is_not_too_large(make: Make, page: Page, run: Call
         assert bench.events() == [event]
         bench.send(("t", "e", event[2][:-1] + b'x"'))
         assert bench.events() == []
+        assert bench.outlets[0].backlog.for_the_store
 
     run(main)
-    assert page.get("oversize") == 1
 
 
 def fill(bench: Bench, size: int = 4_000) -> list[Event]:
@@ -290,7 +223,7 @@ def test_full_ring_pauses_reading_once(make: Make, page: Page, run: Callable[...
         got: list[Event] = []
         while bench.calls == ["pause"]:
             for record in bench.records(limit=1):
-                got += read(record)
+                got += bench.read(record)
             await asyncio.sleep(0.003)
         assert bench.memories[0].used_bytes <= CAPACITY // 2
         assert bench.calls == ["pause", "resume"]
@@ -423,7 +356,7 @@ def test_drain_waits_for_what_waits_for_room(make: Make, run: Callable[..., None
         got: list[Event] = []
         while not draining.done():
             for record in bench.records(limit=1):
-                got += read(record)
+                got += bench.read(record)
             await asyncio.sleep(0.001)
         assert not bench.outlets[0].full
         assert got + bench.events() == sent
@@ -471,13 +404,19 @@ batches = st.lists(
 def test_slow_consumers_lose_nothing(batches: Any, workers: int, patience: int, key: str | None) -> None:
     """Whatever the sizes, and however slowly workers read, every event arrives once, and in order for its key."""
     page = Page.create(IO_COUNTERS)
-    bench = Bench(page, [RouteSpec("*", "*", key)], workers)
     keys = [topic for batch in batches for topic, _, _ in batch]
+
+    async def main() -> tuple[Bench, list[list[int]]]:
+        bench = Bench(page, [RouteSpec("*", "*", key)], workers)
+        try:
+            return bench, await play(bench, batches, patience)
+        finally:
+            bench.close()
+
     try:
-        got = uvloop.run(play(bench, batches, patience))
+        bench, got = uvloop.run(main())
         assert page.get("routed") == len(keys)
     finally:
-        bench.close()
         page.close()
     assert sorted(number for numbers in got for number in numbers) == list(range(len(keys)))
     homes = defaultdict(set)
@@ -498,7 +437,7 @@ async def play(bench: Bench, batches: Any, patience: int) -> list[list[int]]:
     def take(limit: int) -> None:
         for worker, numbers in enumerate(got):
             for record in bench.records(worker, limit):
-                numbers += [msgspec.json.decode(payload)["n"] for _, _, payload in read(record)]
+                numbers += [msgspec.json.decode(payload)["n"] for _, _, payload in bench.read(record)]
 
     for index, batch in enumerate(batches, 1):
         values = [(topic, event, {"n": next(numbers), "k": topic, "x": "x" * size}) for topic, event, size in batch]

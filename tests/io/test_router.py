@@ -108,3 +108,31 @@ def test_first_route_that_matches_gives_the_key() -> None:
 def test_one_worker_takes_everything(key: str | None) -> None:
     """Where there is no choice, no payload is read."""
     assert Router([RouteSpec("room:*", "tick", key)], 1).find("room:1", "tick").worker == 0
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_first_route_that_matches_gives_the_policy(workers: int) -> None:
+    """What a route does not say, the settings do; each way to choose a worker keeps it."""
+    routes = [
+        RouteSpec("room:*", "tick", "topic", "latest"),
+        RouteSpec("room:*", "by", "payload.id", "drop_oldest"),
+        RouteSpec("room:*", "*", None),
+    ]
+    router = Router(routes, workers, overflow="block")
+    slots = [router.slot("room:1", event, msgspec.Raw(b'{"id":1}')) for event in ("tick", "by", "other")]
+
+    assert [(slot.route, slot.overflow) for slot in slots] == [(0, "latest"), (1, "drop_oldest"), (2, "block")]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_slot_knows_what_an_event_is_ordered_by(workers: int) -> None:
+    """The field, if there is one and it is there; else the topic."""
+    routes = [RouteSpec("room:*", "by", "payload.id"), RouteSpec("room:*", "tick", "topic"), RouteSpec("room:*", "none", None)]
+    router = Router(routes, workers)
+    with_field, without = msgspec.Raw(b'{"id":7}'), msgspec.Raw(b"{}")
+
+    def key(event: str, payload: msgspec.Raw) -> bytes:
+        return router.slot("room:1", event, payload).key(payload)
+
+    assert [key("by", with_field), key("by", without)] == [b"7", b"room:1"]
+    assert [key("tick", with_field), key("none", with_field)] == [b"room:1", b"room:1"]

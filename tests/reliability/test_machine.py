@@ -16,7 +16,9 @@ pytestmark = pytest.mark.soak
 def small_disk(folder: Path, size: str):
     """Mount a file system in memory that is soon full; that needs the rights to do so."""
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", folder], capture_output=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", folder], capture_output=True, check=False
+    )
     if mounted.returncode:
         pytest.skip("this user may not mount a file system")
     try:
@@ -65,7 +67,10 @@ def test_clock_jumps(play):
         stamp = stage.folder / "clock"
         stamp.write_text("+0")
         rig = await proof.run(
-            LD_PRELOAD=str(found[0]), FAKETIME_TIMESTAMP_FILE=str(stamp), FAKETIME_DONT_FAKE_MONOTONIC="1", FAKETIME_CACHE_DURATION="1"
+            LD_PRELOAD=str(found[0]),
+            FAKETIME_TIMESTAMP_FILE=str(stamp),
+            FAKETIME_DONT_FAKE_MONOTONIC="1",
+            FAKETIME_CACHE_DURATION="1",
         )
         first = stage.client
         proof.traffic.start()

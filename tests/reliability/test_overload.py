@@ -11,7 +11,7 @@ def test_twice_as_much_as_the_workers_can_do(play):
     """Twice the capacity for a minute: what does not fit the rings waits on disk; order holds, nothing is lost, no reconnect."""
 
     async def test(stage):
-        proof = Proof(stage, "2 × overload", rate=2500)
+        proof = Proof(stage, "twice the capacity", rate=2500)
         rig = await proof.run("--ring-bytes", "64KiB", "--pause-limit", "1", PROOF_WORK="0.005")
         first = stage.client
         proof.traffic.start()

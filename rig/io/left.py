@@ -1,0 +1,133 @@
+"""
+What earlier runs left in spill.db: decoded and dispatched anew, in order, before anything that this run has received.
+
+An earlier run may have had other routes and another number of workers, so its records are taken apart. What must stay true: an
+event goes to the ring once, even if this process is killed on the way: each ring notes the newest row that it has all events
+of. A row is removed only after the workers have committed all of it.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import structlog
+
+from rig.counters import Page
+from rig.errors import RemoteProtocolError
+from rig.io.outlet import Outlet
+from rig.io.router import UNROUTED, Router, Slot
+from rig.records import Kind, decode_events, decode_names, decode_spilled
+from rig.store import Spill, SpillRow
+
+_PAGE_BYTES = 1024 * 1024
+"""What is handed on at once."""
+_PART_BYTES = 64 * 1024
+"""What is read at once of one worker of an earlier run."""
+
+log = structlog.get_logger()
+
+
+class _HandedOn(NamedTuple):
+    """Rows whose events are in the rings: done with when every ring is committed up to where it ended then."""
+
+    rows: list[SpillRow]
+    ends: list[int]
+
+
+class Left:
+    """The rows of workers that are no more, oldest first."""
+
+    def __init__(self, spill: Spill, workers: Iterable[int], outlets: Sequence[Outlet], router: Router, page: Page) -> None:
+        """Let everything else wait in the outlets, until all of it is handed on."""
+        self._spill, self._outlets, self._router, self._page = spill, outlets, router, page
+        self._read: dict[int, deque[SpillRow]] = {worker: deque() for worker in workers}
+        self._after = dict.fromkeys(self._read, 0)
+        self._rows: list[SpillRow] = []
+        self._pending: list[SpillRow] = []
+        self._handed_on: deque[_HandedOn] = deque()
+        self._to_come = True
+        for outlet in outlets:
+            outlet.backlog.behind = outlet.waits = True
+
+    @property
+    def done(self) -> bool:
+        """True if no row is there any more."""
+        return not (self._to_come or self._handed_on)
+
+    async def hand_on(self) -> bool:
+        """
+        Queue the events of the next rows, once those of the rows before are in the rings; False if they are not.
+
+        Raises:
+            StoreFailed: If the rows cannot be read. The next call tries again.
+        """
+        if not self._to_come or any(outlet.backlog.loaded for outlet in self._outlets):
+            return False
+        if self._pending:
+            self._handed_on.append(_HandedOn(self._pending, [outlet.tail for outlet in self._outlets]))
+        self._pending = []
+        self._pending = await self._next()
+        now = time.monotonic_ns()  # a row's own time may be of a clock that has started over since
+        for row in self._pending:
+            self._dispatch(row, now)
+        if not self._pending:
+            self._to_come = False
+            for outlet in self._outlets:
+                outlet.backlog.behind = False
+            log.info("what an earlier run had left is handed on")
+        return True
+
+    async def remove_committed(self) -> int:
+        """
+        Remove the rows that all workers are done with, and return how many events they had.
+
+        Raises:
+            StoreFailed: If they cannot be removed. The next call tries again.
+        """
+        events = 0
+        while self._handed_on and all(
+            outlet.head >= end for outlet, end in zip(self._outlets, self._handed_on[0].ends, strict=True)
+        ):
+            rows = self._handed_on[0].rows
+            await self._spill.remove([row.id for row in rows])
+            self._handed_on.popleft()
+            events += sum(row.count for row in rows)
+        return events
+
+    async def _next(self) -> list[SpillRow]:
+        """Return the next rows of all of them; where that fails on the way, the next call goes on."""
+        while sum(len(row.record) for row in self._rows) < _PAGE_BYTES:
+            for worker in [worker for worker, read in self._read.items() if not read]:
+                more = await self._spill.next(worker, self._after[worker], _PART_BYTES)
+                if more:
+                    self._read[worker].extend(more)
+                    self._after[worker] = more[-1].id
+                else:
+                    del self._read[worker]
+            if not self._read:
+                break
+            self._rows.append(min(self._read.values(), key=lambda read: read[0].id).popleft())
+        rows, self._rows = self._rows, []
+        return rows
+
+    def _dispatch(self, row: SpillRow, now_ns: int) -> None:
+        try:
+            _, payload = decode_spilled(row.record)
+            raw, numbers, payloads = decode_events(row.kind, payload)
+        except RemoteProtocolError as exc:
+            log.error("a record of an earlier run was given up: it cannot be read", events=row.count, reason=str(exc))
+            return
+        names = decode_names(raw)
+        shares: dict[int, list[tuple[int, Slot, object]]] = {}
+        for index, (number, event) in enumerate(zip(numbers, payloads, strict=True)):
+            slot = self._router.slot(names[2 * number], names[2 * number + 1], event)
+            shares.setdefault(slot.worker, []).append((index, slot, event))
+        self._page.add("recovered", len(shares.get(UNROUTED, ())))
+        self._page.add("unrouted", len(shares.pop(UNROUTED, ())))
+        for worker, events in shares.items():
+            outlet = self._outlets[worker]
+            if row.id > outlet.note:  # else a predecessor of this process has put them into the ring
+                outlet.recover(events, row=row.id, binary=row.kind == Kind.EVENTS_BINARY, time_ns=now_ns)
+                self._page.add("recovered", len(events))
+                self._page.add("routed", len(events))
