@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 import aiosqlite
 
 from rig.store.failure import locked
-from rig.store.schema import Schema, migrate
+from rig.store.schema import Schema, migrate, version
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]
@@ -37,8 +37,22 @@ class Connection(aiosqlite.Connection):
     def __init__(self, path: Path, sync: Sync, schema: Schema) -> None:
         super().__init__(lambda: _connect(path, sync, schema), iter_chunk_size=64)
         # Else a process that ends without closing it would wait for the thread for ever. Before 0.22 the connection was the thread.
-        thread: Any = getattr(self, "_thread", self)
-        thread.daemon = True
+        self._its_thread: Any = getattr(self, "_thread", self)
+        self._its_thread.daemon = True
+
+    async def open(self) -> None:
+        """
+        Open the file.
+
+        Raises:
+            sqlite3.Error, OSError, StoreFailed: If it cannot be used.
+        """
+        try:
+            await self
+        except BaseException:
+            # aiosqlite lets the thread end by itself, and it would tell a loop that may be closed by then.
+            self._its_thread.join()
+            raise
 
     async def run(self, operation: Operation[T]) -> T:
         """
@@ -88,7 +102,10 @@ def _make_private(path: Path) -> None:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, sync: Sync, schema: Schema) -> None:
-    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts only before the first table
+    version(connection, schema, path)
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    if not pages:  # it counts only then, and is a write always
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute("PRAGMA journal_mode = WAL").fetchone()
     connection.execute(f"PRAGMA synchronous = {sync}")
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")

@@ -101,8 +101,7 @@ class Outbox:
             OutboxFull: If they would exceed the limit.
             StoreFailed: If the database does not take them.
         """
-        stored_at = self._store.now()
-        await self._store.write_together(self._insert, (rows, stored_at))
+        await self._store.write_together(self._insert, rows)
 
     async def topics(self) -> list[str]:
         """Name the topics with pushes that wait, sorted."""
@@ -166,31 +165,31 @@ class Outbox:
             lambda connection: [_row(*found) for found in _TABLE.page(connection, where, parameters, limit)]
         )
 
-    def _insert(self, connection: sqlite3.Connection, adds: list[tuple[Sequence[NewPush], float]]) -> list[OutboxFull | None]:
+    def _insert(self, connection: sqlite3.Connection, calls: list[Sequence[NewPush]]) -> list[OutboxFull | None]:
         """Insert what several calls of `add` have asked for, but those for which there is no room."""
-        outcomes = self._judge(connection, [rows for rows, _ in adds])
+        rows = list(chain.from_iterable(calls))
+        if self._limit_bytes is None or _used(connection) + sum(new.size for new in rows) <= self._limit_bytes:
+            self._put(connection, rows)
+            return [None] * len(calls)
+        return [self._insert_if_it_fits(connection, rows, self._limit_bytes) for rows in calls]
+
+    def _insert_if_it_fits(self, connection: sqlite3.Connection, rows: Sequence[NewPush], limit: int) -> OutboxFull | None:
+        size = _new_bytes(connection, rows)
+        if size and _used(connection) + size > limit:
+            return OutboxFull(str(self._store.path), limit)
+        self._put(connection, rows)
+        return None
+
+    def _put(self, connection: sqlite3.Connection, rows: Sequence[NewPush]) -> None:
+        now = self._store.now()
         values = [
-            (new.key, new.topic, new.event, new.payload, new.binary, stored_at, milliseconds(new.expires_at), new.size)
-            for (rows, stored_at), refused in zip(adds, outcomes, strict=True)
-            if not refused
-            for new in rows
+            (new.key, new.topic, new.event, new.payload, new.binary, now, milliseconds(new.expires_at), new.size) for new in rows
         ]
         insert(connection, _INTO, values)
-        return outcomes
 
-    def _judge(self, connection: sqlite3.Connection, adds: list[Sequence[NewPush]]) -> list[OutboxFull | None]:
-        if self._limit_bytes is None:
-            return [None] * len(adds)
-        room = self._limit_bytes - counts(connection, "outbox").bytes
-        outcomes: list[OutboxFull | None] = []
-        for rows in adds:
-            size = sum(new.size for new in rows)
-            if size > room:
-                size = _new_bytes(connection, rows)
-            fits = size <= max(room, 0)
-            room -= size if fits else 0
-            outcomes.append(None if fits else OutboxFull(str(self._store.path), self._limit_bytes))
-        return outcomes
+
+def _used(connection: sqlite3.Connection) -> int:
+    return counts(connection, "outbox").bytes
 
 
 def _row(columns: list[Any], payload: bytes) -> Row:
@@ -199,10 +198,13 @@ def _row(columns: list[Any], payload: bytes) -> Row:
 
 
 def _new_bytes(connection: sqlite3.Connection, rows: Sequence[NewPush]) -> int:
-    sizes = {row.key: row.size for row in rows}
-    for key in sizes:
-        if connection.execute("SELECT 1 FROM outbox WHERE key = ?", (key,)).fetchone():
-            sizes[key] = 0
+    """Add up what does not wait already."""
+    sizes: dict[str, int] = {}
+    for new in rows:
+        sizes.setdefault(new.key, new.size)
+    waiting = "SELECT key FROM outbox WHERE key IN (SELECT value FROM json_each(?))"
+    for (key,) in connection.execute(waiting, (among(sizes),)):
+        del sizes[key]
     return sum(sizes.values())
 
 

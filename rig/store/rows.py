@@ -111,8 +111,8 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def among(ids: Iterable[int]) -> str:
-    """Return the parameter of `CHOSEN`."""
+def among(ids: Iterable[int | str]) -> str:
+    """Return the parameter of `CHOSEN`, or of the same for another column."""
     return _json(list(ids)).decode()
 
 

@@ -99,12 +99,12 @@ def migrate(connection: sqlite3.Connection, schema: Schema, path: Path) -> None:
         StoreFailed: If a newer rig or another program has written it.
         sqlite3.Error: If it cannot be read or written.
     """
-    if _version(connection, schema, path) == schema.version:
+    if version(connection, schema, path) == schema.version:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
         # Another process may have been quicker.
-        for step in schema.steps[_version(connection, schema, path) :]:
+        for step in schema.steps[version(connection, schema, path) :]:
             for statement in step:
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {schema.application_id}")
@@ -116,16 +116,23 @@ def migrate(connection: sqlite3.Connection, schema: Schema, path: Path) -> None:
         raise
 
 
-def _version(connection: sqlite3.Connection, schema: Schema, path: Path) -> int:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
+def version(connection: sqlite3.Connection, schema: Schema, path: Path) -> int:
+    """
+    Return how many steps a database has gone through.
+
+    Raises:
+        StoreFailed: If a newer rig or another program has written it.
+        sqlite3.Error: If it cannot be read.
+    """
+    (steps,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     empty = connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None
     if application != schema.application_id and not empty:
         raise StoreFailed(str(path), "it is the database of another program", "name another folder with --state-dir")
-    if version > schema.version:
+    if steps > schema.version:
         raise StoreFailed(
             str(path),
-            f"a newer rig has written it: version {version} of the tables, and this one knows {schema.version}",
+            f"a newer rig has written it: version {steps} of the tables, and this one knows {schema.version}",
             "update rig, or name another folder with --state-dir",
         )
-    return int(version)
+    return int(steps)

@@ -65,11 +65,15 @@ class Store:
         path = Path(path)
         connection = Connection(path, sync, schema)
         try:
-            await connection
-            store = cls(path, connection, clock)
-            store._seen_version = await connection.run(_data_version)
+            await connection.open()
         except FAILURES as exc:
             raise store_failed(path, exc) from exc
+        store = cls(path, connection, clock)
+        try:
+            store._seen_version = await store.read(_data_version)
+        except StoreFailed:
+            await store.close()
+            raise
         return store
 
     def now(self) -> float:
