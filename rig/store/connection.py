@@ -28,7 +28,7 @@ _CACHE_KIB = 2048
 _LARGEST_WAL = 16 * 1024**2
 _FREE_PAGES = 16 * 1024
 """What a file may keep for what comes next: 64 MiB."""
-_GIVEN_BACK_AT_ONCE = 128
+_GIVEN_BACK_AT_ONCE = 256
 
 
 class Connection(aiosqlite.Connection):

@@ -31,6 +31,8 @@ Bulk = Callable[[sqlite3.Connection, list[A]], Sequence[T | RigError]]
 _Wish = tuple[Bulk[Any, Any], Any]
 
 _LARGEST_GROUP = 1024
+_REST = 1.0
+"""Seconds without a write, after which the file may shrink."""
 
 
 class Store:
@@ -42,6 +44,7 @@ class Store:
         self._clock = clock
         self._waiting: list[tuple[_Wish, asyncio.Future[Any]]] = []
         self._committing: asyncio.Task[None] | None = None
+        self._rest: asyncio.TimerHandle | None = None
         self._seen_version = 0
         self._closed = False
 
@@ -88,6 +91,7 @@ class Store:
             StoreFailed: If the file cannot be closed.
         """
         self._closed = True
+        self._end_rest()
         while self._committing is not None and not self._committing.done():
             await asyncio.wait([self._committing])
         try:
@@ -150,11 +154,12 @@ class Store:
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append(((bulk, argument), done))
         if self._committing is None or self._committing.done():
+            self._end_rest()
             self._committing = asyncio.create_task(self._commit_all())
         return await done
 
     async def _commit_all(self) -> None:
-        while self._waiting or await self._give_back():
+        while self._waiting:
             group, self._waiting = self._waiting[:_LARGEST_GROUP], self._waiting[_LARGEST_GROUP:]
             try:
                 outcomes = await self._connection.run(partial(_commit, wishes=[wish for wish, _ in group]))
@@ -167,15 +172,27 @@ class Store:
             for (_, done), outcome in zip(group, outcomes, strict=True):
                 self._tell(done, outcome)
 
-    async def _give_back(self) -> bool:
-        """Return room to the file system until there is something better to do, and True once there is."""
+        if not self._closed:
+            self._rest = asyncio.get_running_loop().call_later(_REST, self._start_giving_back)
+
+    def _end_rest(self) -> None:
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+
+    def _start_giving_back(self) -> None:
+        self._committing = asyncio.create_task(self._give_back())
+
+    async def _give_back(self) -> None:
+        """Return room to the file system until there is something better to do."""
         more = True
         while more and not self._waiting and not self._closed:
             try:
                 more = await self._connection.run(give_back)
             except FAILURES:
-                more = False
-        return bool(self._waiting)
+                more = False  # the next write will say so
+        if self._waiting:
+            await self._commit_all()
 
     def _tell(self, done: asyncio.Future[Any], outcome: Any) -> None:
         if done.done():
