@@ -20,7 +20,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar, get_args, get_ori
 import msgspec
 import msgspec.inspect
 
-from rig.errors import AppError, HandlerSignatureError
+from rig.errors import AppError, HandlerSignatureError, LocalProtocolError
 from rig.routing import Overflow, Pattern
 
 T = TypeVar("T")
@@ -36,6 +36,9 @@ class Context(Protocol):
 
     async def push(self, topic: str, event: str, payload: Any, *, timeout: float | None, reply: bool) -> Any:
         """Push to a topic, and return the response if a reply is wanted."""
+
+    async def enqueue(self, topic: str, event: str, payload: Any, *, key: str | None, ttl: float | None) -> str:
+        """Store a push, and return its idempotency key once it is stored."""
 
 
 class Event(msgspec.Struct, Generic[T], gc=False):
@@ -57,7 +60,17 @@ class Event(msgspec.Struct, Generic[T], gc=False):
     received_ns: int
     _context: Context
 
-    async def push(self, event: str, payload: Any = None, *, timeout: float | None = None, reply: bool = True) -> Any:
+    async def push(
+        self,
+        event: str,
+        payload: Any = None,
+        *,
+        timeout: float | None = None,
+        reply: bool = True,
+        durable: bool = False,
+        key: str | None = None,
+        ttl: float | None = None,
+    ) -> Any:
         """
         Push an event back on the same channel and return the response of its reply.
 
@@ -66,13 +79,26 @@ class Event(msgspec.Struct, Generic[T], gc=False):
             payload: Plain objects, structs or dataclasses (JSON), or bytes (a binary frame). None pushes `{}`.
             timeout: Seconds to wait for the reply; None takes `--push-timeout`.
             reply: False returns None as soon as the push is on its way.
+            durable: True stores the push instead, and returns its idempotency key once it cannot be lost; see `rig.enqueue`.
+            key: Of a durable push, its idempotency key; None makes one.
+            ttl: Of a durable push, the seconds after which it is not sent any more; None takes `--outbox-ttl`.
 
         Raises:
+            LocalProtocolError: If an argument cannot be sent, or does not go with the others.
             PushRefused: If the reply's status is not ok.
             PushTimeout: If no reply came in time.
             ConnectionLost: If the connection or the channel ended before the reply came.
+            OutboxFull: If the push is durable, and the outbox full.
+            StoreFailed: If the push is durable, and could not be stored.
         """
-        return await self._context.push(self.topic, event, {} if payload is None else payload, timeout=timeout, reply=reply)
+        content = {} if payload is None else payload
+        if durable:
+            if timeout is not None or not reply:
+                raise LocalProtocolError("a durable push is answered long after it is stored: leave out timeout and reply")
+            return await self._context.enqueue(self.topic, event, content, key=key, ttl=ttl)
+        if key is not None or ttl is not None:
+            raise LocalProtocolError("key and ttl are for pushes that are stored: add durable=True")
+        return await self._context.push(self.topic, event, content, timeout=timeout, reply=reply)
 
 
 STATES = ("connecting", "connected", "degraded", "offline", "draining")

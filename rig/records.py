@@ -10,11 +10,15 @@ What is inside a record: how events, pushes and their results travel between the
     RESET           MessagePack integer, see `encode_reset`                          replies
     STATE           MessagePack `rig.State`                                          replies
     STORED          MessagePack list of two integers, see `encode_stored`            events
+    ENQUEUE         MessagePack list of EnqueueRequest                               storage
+    DEAD_LETTERS    MessagePack list of DeadLetter                                   storage
 
 A record of events says each (topic, event) once; the number of an event counts these pairs. The io process keeps the pairs
 from one record to the next, so that the names are mostly the same bytes, which the worker has seen. Payloads travel as the JSON
 text that came: the io process has parsed it, so a record always can be read, and it is decoded once more only, into the
 handler's own type. Leaving the envelopes out saves the worker a third of its work, and hides the protocol's version.
+
+What becomes of an ENQUEUE travels as RESULTS, too: its outcome is STORED, STORE_FAILED or OUTBOX_FULL.
 """
 
 import struct
@@ -39,17 +43,24 @@ class Kind(IntEnum):
     PUSHES = 3
     RESULTS = 4
     RESET = 5
+    ENQUEUE = 6
+    DEAD_LETTERS = 7
     STATE = 9
     STORED = 10
 
 
 class Outcome(IntEnum):
-    """What became of a push."""
+    """What became of a push; from STORED on, of one that is to be stored."""
 
     REPLIED = 0
     TIMED_OUT = 1
     INTERRUPTED = 2
     REJECTED = 3
+    STORED = 4
+    STORE_FAILED = 5
+    """The response is a JSON list of what `StoreFailed` takes."""
+    OUTBOX_FULL = 6
+    """The response is a JSON list of what `OutboxFull` takes."""
 
 
 class PushRequest(msgspec.Struct, array_like=True, gc=False):
@@ -94,6 +105,56 @@ class PushResult(msgspec.Struct, array_like=True, gc=False):
     binary: bool
 
 
+class EnqueueRequest(msgspec.Struct, array_like=True, gc=False):
+    """
+    A worker's wish to have a push stored.
+
+    Attributes:
+        id: The worker's own number for it.
+        key: The idempotency key.
+        topic: The channel's topic.
+        event: The event's name.
+        payload: JSON text with the key in it, or the bytes of a binary push.
+        binary: Which of the two.
+        expires_at: Unix seconds after which it is not sent any more; None: never.
+    """
+
+    id: int
+    key: str
+    topic: str
+    event: str
+    payload: bytes
+    binary: bool
+    expires_at: float | None
+
+
+class DeadLetter(msgspec.Struct, array_like=True, gc=False):
+    """
+    An event that a handler was given up on.
+
+    Attributes:
+        topic: Where it came from.
+        event: Its name.
+        handler: Which handler it was, as `module.function`.
+        reason: One sentence.
+        traceback: Of the handler's last failure; empty if it never ran.
+        payload: As it came: JSON text, or bytes if binary.
+        binary: Which of the two.
+        worker: The number of the worker.
+        received_at: Unix seconds at which the io process had it.
+    """
+
+    topic: str
+    event: str
+    handler: str
+    reason: str
+    traceback: str
+    payload: bytes
+    binary: bool
+    worker: int
+    received_at: float
+
+
 Events: TypeAlias = tuple[msgspec.Raw, list[int], Sequence[Any]]
 """The names for `decode_names`, the number of each event, and its payload: `msgspec.Raw`, or bytes if binary."""
 
@@ -107,6 +168,8 @@ _results = msgspec.msgpack.Decoder(list[PushResult]).decode
 _reset = msgspec.msgpack.Decoder(int).decode
 _state = msgspec.msgpack.Decoder(State).decode
 _stored = msgspec.msgpack.Decoder(tuple[int, int]).decode
+_enqueues = msgspec.msgpack.Decoder(list[EnqueueRequest]).decode
+_letters = msgspec.msgpack.Decoder(list[DeadLetter]).decode
 
 
 def encode_names(names: Sequence[str]) -> bytes:
@@ -229,6 +292,26 @@ def decode_spilled(row: bytes) -> tuple[int, bytes]:
     if len(row) < _NUMBER.size:
         raise RemoteProtocolError(f"a spilled record of {len(row)} bytes, which cannot be one")
     return _NUMBER.unpack_from(row)[0], row[_NUMBER.size :]
+
+
+def encode_enqueues(requests: Sequence[EnqueueRequest]) -> bytes:
+    """Return the payload of an ENQUEUE record."""
+    return _pack(requests)
+
+
+def decode_enqueues(payload: bytes) -> list[EnqueueRequest]:
+    """Return the pushes of an ENQUEUE record."""
+    return _enqueues(payload)
+
+
+def encode_letters(letters: Sequence[DeadLetter]) -> bytes:
+    """Return the payload of a DEAD_LETTERS record."""
+    return _pack(letters)
+
+
+def decode_letters(payload: bytes) -> list[DeadLetter]:
+    """Return the letters of a DEAD_LETTERS record."""
+    return _letters(payload)
 
 
 def _split_binary(payload: bytes) -> Events:

@@ -12,7 +12,7 @@ import pytest
 
 import rig
 from rig.app import App, Event, Route, State
-from rig.errors import AppError, HandlerSignatureError
+from rig.errors import AppError, HandlerSignatureError, LocalProtocolError
 
 attrs = pytest.importorskip("attrs")
 
@@ -48,10 +48,15 @@ class FakeContext:
 
     def __init__(self) -> None:
         self.pushed: list[tuple[Any, ...]] = []
+        self.stored: list[tuple[Any, ...]] = []
 
     async def push(self, topic: str, event: str, payload: Any, *, timeout: float | None, reply: bool) -> Any:
         self.pushed.append((topic, event, payload, timeout, reply))
         return {"done": True}
+
+    async def enqueue(self, topic: str, event: str, payload: Any, *, key: str | None, ttl: float | None) -> str:
+        self.stored.append((topic, event, payload, key, ttl))
+        return key or "made"
 
 
 def declare(handler: Callable[..., Any], **options: Any) -> Route:
@@ -361,3 +366,33 @@ def test_callback_that_does_not_take_a_state_is_refused_with_a_sentence(callback
     with pytest.raises(HandlerSignatureError, match=sentence):
         app.on_state(callback)
     assert app.state_callbacks == []
+
+
+def test_durable_push_is_stored_for_the_topic_of_the_event() -> None:
+    """It returns the key; key and time to live go with it."""
+    context = FakeContext()
+    event: Event[Any] = Event("room:1", "tick", None, {}, 0, context)
+
+    async def main() -> list[Any]:
+        return [await event.push("ack", durable=True), await event.push("ack", {"a": 1}, durable=True, key="k", ttl=5)]
+
+    assert asyncio.run(main()) == ["made", "k"]
+    assert context.stored == [("room:1", "ack", {}, None, None), ("room:1", "ack", {"a": 1}, "k", 5)]
+    assert context.pushed == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"key": "k"}, "durable=True"),
+        ({"ttl": 5}, "durable=True"),
+        ({"durable": True, "timeout": 1}, "leave out timeout and reply"),
+        ({"durable": True, "reply": False}, "leave out timeout and reply"),
+    ],
+)
+def test_arguments_of_a_push_go_together(arguments: dict[str, Any], says: str) -> None:
+    """What would have no effect is refused, not passed over."""
+    event: Event[Any] = Event("room:1", "tick", None, {}, 0, FakeContext())
+
+    with pytest.raises(LocalProtocolError, match=says):
+        asyncio.run(event.push("ack", **arguments))

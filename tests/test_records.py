@@ -9,18 +9,24 @@ from hypothesis import strategies as st
 
 from rig.errors import RemoteProtocolError
 from rig.records import (
+    DeadLetter,
+    EnqueueRequest,
     Kind,
     Outcome,
     PushRequest,
     PushResult,
+    decode_enqueues,
     decode_events,
+    decode_letters,
     decode_names,
     decode_requests,
     decode_reset,
     decode_results,
     decode_spilled,
     decode_stored,
+    encode_enqueues,
     encode_events,
+    encode_letters,
     encode_names,
     encode_requests,
     encode_reset,
@@ -61,6 +67,20 @@ def test_push_results_are_these_bytes() -> None:
     assert encode_results([result]) == b"\x91\x95\x01\x03\xa2no\xc4\x00\xc3"
 
 
+def test_pushes_to_store_are_these_bytes() -> None:
+    """A list of arrays in MessagePack; nil where they do not expire."""
+    request = EnqueueRequest(1, "k", "t", "e", b"{}", False, None)
+
+    assert encode_enqueues([request]) == b"\x91\x97\x01\xa1k\xa1t\xa1e\xc4\x02{}\xc2\xc0"
+
+
+def test_dead_letters_are_these_bytes() -> None:
+    """A list of arrays in MessagePack."""
+    letter = DeadLetter("t", "e", "h", "r", "tb", b"\xff", True, 2, 2.5)
+
+    assert encode_letters([letter]) == b"\x91\x99\xa1t\xa1e\xa1h\xa1r\xa2tb\xc4\x01\xff\xc3\x02\xcb@\x04\x00\x00\x00\x00\x00\x00"
+
+
 def test_reset_is_these_bytes() -> None:
     """A position, as large as a position can be."""
     assert encode_reset(1 << 40) == b"\xcf\x00\x00\x01\x00\x00\x00\x00\x00"
@@ -85,8 +105,10 @@ def test_spilled_is_these_bytes() -> None:
 
 def test_kinds_and_outcomes_keep_their_numbers() -> None:
     """An io process and a worker of different age in one run must mean the same."""
-    assert [kind.value for kind in Kind] == [1, 2, 3, 4, 5, 9, 10]
+    assert [kind.value for kind in Kind] == [1, 2, 3, 4, 5, 6, 7, 9, 10]
     assert [outcome.value for outcome in Outcome] == [0, 1, 2, 3]
+    assert [kind.value for kind in Kind] == [1, 2, 3, 4, 5, 6, 7]
+    assert [outcome.value for outcome in Outcome] == [0, 1, 2, 3, 4, 5, 6]
 
 
 words = st.text(max_size=8)
@@ -147,9 +169,14 @@ def test_damaged_record_is_a_protocol_error(kind: int, payload: bytes) -> None:
 
 
 def test_requests_and_results_come_back() -> None:
-    """Both sides of the pushes and replies rings agree."""
+    """Both sides of the pushes, replies and storage rings agree."""
     requests = [PushRequest((1 << 63) + 5, "ä:1", "e", b"\x00\xff", True, 0.0, False)]
     results = [PushResult((1 << 63) + 5, Outcome.REPLIED, "ok", b'{"a":1}', False)]
 
+    enqueues = [EnqueueRequest((1 << 63) + 5, "k", "ä:1", "e", b"\x00\xff", True, 2.5)]
+    letters = [DeadLetter("ä:1", "e", "app.handler", "no", "Traceback\n", b"\x00\xff", True, 3, 1.5)]
+
+    assert decode_enqueues(encode_enqueues(enqueues)) == enqueues
+    assert decode_letters(encode_letters(letters)) == letters
     assert decode_requests(encode_requests(requests)) == requests
     assert decode_results(encode_results(results)) == results

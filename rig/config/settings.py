@@ -25,7 +25,7 @@ EVERY = (*AUTH, *STORED)
 JSON = ("check", "whoami", *STORED)
 LISTEN = ("listen",)
 PUSH = ("push",)
-STATE = (*RUN, *STORED)
+STATE = (*RUN, *PUSH, *STORED)
 _KIB, _MIB, _GIB = 1024, 1024**2, 1024**3
 
 
@@ -138,12 +138,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         About(
             "when a durable push counts as stored: full, once the disk has it; normal, once the system has it, which is quicker, "
             "but a loss of power may take the newest",
+            (*RUN, *PUSH),
         ),
     ] = "full"
     outbox_max_bytes: Annotated[
         int,
         Meta(ge=_MIB, le=1024 * _GIB),
-        About("what the outbox may hold; above it, durable pushes are refused", unit="bytes"),
+        About("what the outbox may hold; above it, durable pushes are refused", (*RUN, *PUSH), unit="bytes"),
     ] = _GIB
     flight_frames: Annotated[
         int,
@@ -153,6 +154,33 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "0 turns it off"
         ),
     ] = 256
+    idempotency_field: Annotated[
+        str,
+        About(
+            "field of a durable push's payload that holds its key, which stays the same however often it is sent; empty for none",
+            (*RUN, *PUSH),
+            metavar="NAME",
+        ),
+    ] = "idempotency_key"
+    outbox_window: Annotated[
+        int,
+        Meta(ge=1, le=10_000),
+        About(
+            "durable pushes of a topic that are sent before the server has answered; 1 keeps the order even where it refuses some"
+        ),
+    ] = 64
+    outbox_on_error: Annotated[
+        Literal["dead-letter", "retry"], About("what becomes of a durable push that the server answers with an error")
+    ] = "dead-letter"
+    outbox_retries: Annotated[
+        int, Meta(ge=0, le=1_000_000), About("with retry, how often a durable push is sent again that the server refuses")
+    ] = 10
+    outbox_ttl: Annotated[
+        SecondsOrZero,
+        About(
+            "after which a durable push is not sent any more but put with the dead letters; 0 for never", (*RUN, *PUSH), unit="s"
+        ),
+    ] = 0.0
     status_interval: Annotated[SecondsOrZero, About("time between two status lines; 0 prints none", unit="s")] = 5.0
     mock_rate: Annotated[
         float,
@@ -261,6 +289,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     timestamps: Annotated[bool, About("add the time of arrival to each line", LISTEN)] = False
     join_payload: Annotated[str, About("payload of each join", (*LISTEN, *PUSH), metavar="JSON")] = "{}"
     reply: Annotated[bool, About("wait for the reply and print it", PUSH)] = True
+    durable: Annotated[
+        bool, About("store it in the state directory, for the run there to send, print its idempotency key, and end", PUSH)
+    ] = False
 
     json: Annotated[bool, About("print JSON", JSON)] = False
 
