@@ -203,19 +203,8 @@ class Drained(msgspec.Struct, frozen=True, tag="drained"):
     """This io process hands on no more events; what it had is in the rings."""
 
 
-class DeadLetter(msgspec.Struct, frozen=True, tag="dead_letter"):
-    """An event that a handler was given up on, with its payload as it came and why."""
-
-    worker: int
-    topic: str
-    event: str
-    handler: str
-    reason: str
-    payload: bytes
-
-
 ToChild: TypeAlias = IoSpec | WorkerSpec | DescribeSpec | Drain | Stop | DumpFlight
-FromChild: TypeAlias = Ready | Failed | Described | State | Drained | DeadLetter | AuthenticationGivenUp | FlightDumped
+FromChild: TypeAlias = Ready | Failed | Described | State | Drained | AuthenticationGivenUp | FlightDumped
 
 _to_child = msgspec.json.Decoder(ToChild)
 _from_child = msgspec.json.Decoder(FromChild)
@@ -240,11 +229,6 @@ class Control:
         """Queue a message; if the other end is gone, it is dropped."""
         if not self._writer.is_closing():
             self._writer.write(_encoder.encode(message) + b"\n")
-
-    @property
-    def backlog_bytes(self) -> int:
-        """Bytes that wait for the other end to read."""
-        return self._writer.transport.get_write_buffer_size()
 
     async def receive(self) -> Any:
         """Return the next message, None at the end of the stream. A line that cannot be read is logged and skipped."""

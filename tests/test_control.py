@@ -16,7 +16,6 @@ from rig.config import Settings
 from rig.control import (
     AuthenticationGivenUp,
     Control,
-    DeadLetter,
     Described,
     DescribeSpec,
     Disconnect,
@@ -54,7 +53,6 @@ FROM_CHILD = [
     AuthenticationGivenUp("the server answers HTTP 403"),
     FlightDumped(7, "/state/flight/x.json", ""),
     Drained(),
-    DeadLetter(0, "a:1", "tick", "app.handler", "line one\nline two", b"\x00\xff\n"),
 ]
 
 
@@ -167,7 +165,7 @@ def test_oversized_line_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def main(parent: Control, child: Control, _: socket.socket) -> None:
         with structlog.testing.capture_logs() as logs:
-            child.send(DeadLetter(0, "a:1", "tick", "app.handler", "too large", b"x" * 10_000))
+            child.send(Failed("x" * 10_000, 3))
             await child.flush()
             child.send(Ready())
             assert await parent.receive() == Ready()

@@ -8,7 +8,6 @@ import asyncio
 import secrets
 import signal
 import time
-from collections import deque
 from collections.abc import Coroutine, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -19,7 +18,6 @@ import structlog
 from rig.config import Settings
 from rig.control import (
     AuthenticationGivenUp,
-    DeadLetter,
     Drain,
     Drained,
     Failed,
@@ -42,7 +40,6 @@ from rig.supervisor.state import claimed
 from rig.supervisor.status import Status, overall
 from rig.worker.describe import Description
 
-DEAD_LETTERS_KEPT = 1000
 _LEAVING = 5.0
 """Seconds that the io processes have to leave their topics and close."""
 _FORCED = 130
@@ -54,16 +51,10 @@ log = structlog.get_logger()
 
 
 class Supervisor:
-    """
-    One run of `rig run`.
-
-    Attributes:
-        dead_letters: The latest events that were given up.
-    """
+    """One run of `rig run`."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.dead_letters: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS_KEPT)
         self._workers: list[Child] = []
         self._ios: list[Child] = []
         self._states: dict[str, State] = {}
@@ -195,8 +186,6 @@ class Supervisor:
                 self._undrained.discard(child.name)
                 if not self._undrained:
                     self._drained.set()
-            case DeadLetter():
-                self.dead_letters.append(message)
             case AuthenticationGivenUp(reason=reason):
                 self._refused = self._refused or reason
                 self._stopping.set()

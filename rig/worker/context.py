@@ -7,21 +7,18 @@ A reply never waits behind events: it has a ring of its own. Pushes of one turn 
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from rig.counters import Page
-from rig.errors import ConnectionLost, LocalProtocolError, PushRefused, PushTimeout, RemoteProtocolError, RingFull
+from rig.errors import ConnectionLost, LocalProtocolError, PushRefused, PushTimeout, RemoteProtocolError
 from rig.records import Kind, Outcome, PushRequest, PushResult, decode_reset, decode_results, encode_requests
-from rig.ring import Consumer, Doorbell, Producer, RingMemory
-
-_FULL_RETRY = 0.001
-"""Seconds after which a full ring is looked at again."""
-_BATCH = 512
-_OVERHEAD = 64
-"""Bytes that a request's numbers and lengths take, at most."""
+from rig.ring import Consumer, Doorbell, RingMemory
+from rig.worker.arguments import check_names, encode_payload
+from rig.worker.outgoing import OVERHEAD, Outgoing
+from rig.worker.storage import Storage
 
 
 class _Pending:
@@ -43,6 +40,7 @@ class WorkerContext:
         *,
         page: Page,
         timeout: float,
+        storage: Storage,
         on_state: Callable[[bytes], None] = lambda payload: None,
     ) -> None:
         """
@@ -53,28 +51,28 @@ class WorkerContext:
             replies: Where results come, and the worker's doorbell.
             page: The worker's counters.
             timeout: Seconds that a push may take if it does not say.
+            storage: The way to the store of the same io process; what becomes of it comes by the replies ring, too.
             on_state: Takes the payload of each STATE record.
         """
         self._on_state = on_state
         (pushes_memory, self._pushes_bell), (replies_memory, self._replies_bell) = pushes, replies
-        self._producer = Producer(pushes_memory)
+        self._outgoing = Outgoing(
+            pushes_memory, self._pushes_bell, kind=Kind.PUSHES, encode=encode_requests, size=_size, placed=self._placed
+        )
         self._consumer = Consumer(replies_memory)
-        self._limit = pushes_memory.max_payload - _OVERHEAD
         self._page, self._timeout = page, timeout
+        self.storage = storage
         self._loop = asyncio.get_running_loop()
-        self._outgoing: list[PushRequest] = []
         self._pending: dict[int, _Pending] = {}
-        self._flushing: asyncio.Handle | None = None
         # Numbers go on from the clock, so that the result of a predecessor's push is never taken for that of one of ours.
         self._count = time.monotonic_ns()
-        self._flushed = asyncio.Event()
-        self._flushed.set()
 
     def start(self) -> None:
         """Listen for replies, and announce what a predecessor pushed and died before it rang."""
         self._loop.add_reader(self._replies_bell.fd, self._rung)
         self._rung()
         self._pushes_bell.ring()
+        self.storage.start()
 
     def stop(self) -> None:
         """Listen no more."""
@@ -91,18 +89,17 @@ class WorkerContext:
             ConnectionLost: If the connection or the channel ended before the reply came.
         """
         seconds = self._timeout if timeout is None else timeout
-        _check(topic, event, seconds)
-        data, binary = _encode(payload)
+        check_names(topic, event)
+        _check_timeout(seconds)
+        data, binary = encode_payload(payload)
         self._count += 1
         request = PushRequest(self._count, topic, event, data, binary, float(seconds), bool(reply))
-        if _size(request) > self._limit:
-            raise LocalProtocolError(f"a push of {len(data)} bytes is too large: the limit is {self._limit}; raise --ring-bytes")
-        while len(self._outgoing) >= _BATCH:
-            await self._flushed.wait()
-        self._outgoing.append(request)
-        self._flushed.clear()
-        if self._flushing is None:
-            self._flushing = self._loop.call_soon(self._flush)
+        if _size(request) > self._outgoing.limit:
+            raise LocalProtocolError(
+                f"a push of {len(data)} bytes is too large: the limit is {self._outgoing.limit}; raise --ring-bytes"
+            )
+        await self._outgoing.room()
+        self._outgoing.add(request)
         self._page.add("pushes")
         if not reply:
             return None
@@ -112,38 +109,29 @@ class WorkerContext:
         finally:
             self._pending.pop(request.id, None)
 
+    async def enqueue(self, topic: str, event: str, payload: Any, *, key: str | None, ttl: float | None) -> str:
+        """
+        Store a push; see `rig.enqueue`.
+
+        Raises:
+            LocalProtocolError: If an argument cannot be sent.
+            StoreFailed: If it could not be stored.
+        """
+        return await self.storage.enqueue(topic, event, payload, key=key, ttl=ttl)
+
+    def storage_of(self, topic: str) -> Storage:
+        """Return the way to the store that the topic's dead letters take."""
+        return self.storage
+
     async def wait_flushed(self) -> None:
-        """Return when every push is in the ring."""
-        await self._flushed.wait()
+        """Return when every push is in the ring, and every one that is to be stored is stored, or could not be."""
+        await self._outgoing.wait_flushed()
+        await self.storage.wait_settled()
 
-    def _flush(self) -> None:
-        self._flushing = None
-        while self._outgoing:
-            batch = self._take_batch()
-            try:
-                self._producer.put(encode_requests(batch), kind=Kind.PUSHES, count=len(batch))
-            except RingFull:
-                self._outgoing[:0] = batch
-                self._flushing = self._loop.call_later(_FULL_RETRY, self._flush)
-                break
-            position = self._producer.tail
-            for request in batch:
-                if request.id in self._pending:
-                    self._pending[request.id].position = position
-        else:
-            self._flushed.set()
-        self._pushes_bell.ring()
-
-    def _take_batch(self) -> list[PushRequest]:
-        size = count = 0
-        for request in self._outgoing[:_BATCH]:
-            size += _size(request)
-            if size > self._limit:
-                break
-            count += 1
-        batch = self._outgoing[:count]
-        del self._outgoing[:count]
-        return batch
+    def _placed(self, batch: Sequence[PushRequest], position: int) -> None:
+        for request in batch:
+            if request.id in self._pending:
+                self._pending[request.id].position = position
 
     def _rung(self) -> None:
         self._replies_bell.clear()
@@ -159,6 +147,9 @@ class WorkerContext:
                 self._consumer.commit(record)
 
     def _resolve(self, result: PushResult) -> None:
+        if result.outcome >= Outcome.STORED:
+            self.storage.resolve(result)
+            return
         pending = self._pending.get(result.id)
         if pending is None or pending.future.done():
             return
@@ -193,23 +184,9 @@ class WorkerContext:
 
 
 def _size(request: PushRequest) -> int:
-    return len(request.payload) + 4 * (len(request.topic) + len(request.event)) + _OVERHEAD
+    return len(request.payload) + 4 * (len(request.topic) + len(request.event)) + OVERHEAD
 
 
-def _check(topic: str, event: str, seconds: float) -> None:
-    """Refuse here, in the handler, what would spoil the record that carries the pushes of others too."""
-    try:
-        (topic + event).encode()
-    except (TypeError, AttributeError, UnicodeEncodeError) as exc:
-        raise LocalProtocolError(f"topic {topic!r} and event {event!r} must be text ({exc})") from exc
+def _check_timeout(seconds: float) -> None:
     if not isinstance(seconds, int | float) or math.isnan(seconds) or seconds < 0:
         raise LocalProtocolError(f"timeout={seconds!r}: it must be seconds, and not negative")
-
-
-def _encode(payload: Any) -> tuple[bytes, bool]:
-    if isinstance(payload, bytes | bytearray | memoryview):
-        return bytes(payload), True
-    try:
-        return msgspec.json.encode(payload), False
-    except (TypeError, ValueError, OverflowError, RecursionError) as exc:
-        raise LocalProtocolError(f"the payload cannot be written as JSON ({exc}): use plain objects, structs or bytes") from exc

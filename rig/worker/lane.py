@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -28,8 +28,8 @@ _TEXT_LIMIT = 1000
 
 Item = tuple[Call, Any]
 """What is called, with the payload as it came."""
-GiveUp = Callable[[Call, Any, str], None]
-"""Takes what was called, the payload and the reason; makes the event a dead letter."""
+GiveUp = Callable[[Call, Any, str, BaseException | None, int], Awaitable[None]]
+"""Takes what was called, the payload, the reason, what was raised, and when the event came; returns when the letter is safe."""
 
 
 class OpenRecord:
@@ -41,12 +41,14 @@ class OpenRecord:
         words: Of its progress, one per lane.
         finished: Called when the last of its lists is finished.
         unfinished: How many are not.
+        condemned: Lanes whose first unfinished event is not to be handled, but made a dead letter; what to call then.
     """
 
-    __slots__ = ("finished", "record", "unfinished", "words")
+    __slots__ = ("condemned", "finished", "record", "unfinished", "words")
 
     def __init__(self, record: Record, words: memoryview, finished: Callable[[], None]) -> None:
         self.record, self.words, self.finished, self.unfinished = record, words, finished, 0
+        self.condemned: dict[int, Callable[[], None]] = {}
 
 
 class Lane:
@@ -106,6 +108,8 @@ class Lane:
     async def _handle_list(self, work: OpenRecord, items: list[Item]) -> None:
         words, index, counters = work.words, self._index, self._page.words
         received_ns, context = work.record.time_ns, self._context
+        if index in work.condemned:
+            await self._condemn(work, items)
         done, total = words[index] >> 1, len(items)
         while done < total:
             some = items[done : done + SAMPLE]
@@ -117,7 +121,7 @@ class Lane:
                 try:
                     payload = call.decode(raw)
                 except Exception as exc:  # the payload type may run code of the user's, `__post_init__` or a validator
-                    self._reject(call, raw, exc)
+                    await self._reject(call, raw, exc, received_ns)
                     continue
                 event = Event(call.topic, call.event, payload, call.captures, received_ns, context)
                 try:
@@ -133,11 +137,19 @@ class Lane:
         if not work.unfinished:
             work.finished()
 
-    def _reject(self, call: Call, raw: Any, exc: Exception) -> None:
+    async def _condemn(self, work: OpenRecord, items: list[Item]) -> None:
+        """Make an event a dead letter first, and mark it as finished then: a death between the two repeats the former."""
+        call, raw = items[work.words[self._index] >> 1]
+        reason = "it was in hand at two deaths of a worker, and is not tried a third time"
+        await self._bury(call, raw, reason, None, work.record.time_ns)
+        self._page.add("quarantined")
+        work.condemned.pop(self._index)()
+
+    async def _reject(self, call: Call, raw: Any, exc: Exception, received_ns: int) -> None:
         self._page.add("invalid")
         fault = str(exc) if isinstance(exc, msgspec.DecodeError | UnicodeDecodeError) else _text(exc)
         reason = "nested too deeply" if isinstance(exc, RecursionError) else fault
-        self._give_up(call, raw, f"the payload does not fit {call.route.name}: {reason}")
+        await self._bury(call, raw, f"the payload does not fit {call.route.name}: {reason}", exc, received_ns)
 
     async def _retry(self, call: Call, raw: Any, event: Event[Any], exc: BaseException) -> None:
         """Try again, in the lane, so that what comes after it waits and order holds; then give the event up."""
@@ -157,7 +169,15 @@ class Lane:
         self._leave_if_stopped(exc)
         self._page.add("failed")
         attempts = f"{retries + 1} attempts" if retries else "1 attempt"
-        self._give_up(call, raw, f"{route.name} failed after {attempts}: {_text(exc)}")
+        await self._bury(call, raw, f"{route.name} failed after {attempts}: {_text(exc)}", exc, event.received_ns)
+
+    async def _bury(self, call: Call, raw: Any, reason: str, exc: BaseException | None, received_ns: int) -> None:
+        """Return when the dead letter is safe. Only then is the event finished, whoever cancels this meanwhile."""
+        while True:
+            try:
+                return await self._give_up(call, raw, reason, exc, received_ns)
+            except asyncio.CancelledError as cancelled:
+                self._leave_if_stopped(cancelled)
 
     def _leave_if_stopped(self, exc: BaseException) -> None:
         """Let the end of the lane through. A handler that raises `CancelledError`, or cancels its task, has failed."""

@@ -8,6 +8,7 @@ enough to keep every lane busy and still fit the caches, and by records where ea
 
 import asyncio
 from collections import deque
+from functools import partial
 
 import structlog
 
@@ -16,7 +17,7 @@ from rig.errors import RemoteProtocolError, StoreFailed
 from rig.records import Events, Kind, decode_events
 from rig.ring import POLL_LIMIT, READ_AHEAD, Consumer, Doorbell, InHand, Progress, Record, RingMemory
 from rig.worker.binding import Bindings
-from rig.worker.lane import GiveUp, Item, Lane, OpenRecord
+from rig.worker.lane import Item, Lane, OpenRecord
 from rig.worker.stored import StoredEvents
 
 EVENTS_AHEAD = 2048
@@ -36,7 +37,6 @@ class WorkerLoop:
         lanes: list[Lane],
         *,
         page: Page,
-        give_up: GiveUp,
         rings: int = 1,
         stored: StoredEvents | None = None,
     ) -> None:
@@ -49,12 +49,11 @@ class WorkerLoop:
             bindings: Know the handlers; shared by the loops of all rings.
             lanes: Do the work; likewise.
             page: The worker's counters.
-            give_up: Called with an event that will not be tried again.
             rings: How many the worker has. Each may read ahead its own part, whatever the others do, so that none starves.
             stored: Reads the events that are too large for a ring; shared by the loops of all rings.
         """
         self._stored = stored
-        self._bell, self._bindings, self._lanes, self._page, self._give_up = bell, bindings, lanes, page, give_up
+        self._bell, self._bindings, self._lanes, self._page = bell, bindings, lanes, page
         # A quarter is a full record: with one more, the next is there when it is finished.
         self._ahead = EVENTS_AHEAD if rings == 1 else max(EVENTS_AHEAD // rings, EVENTS_AHEAD // 4 + 1)
         self._poll_limit = max(POLL_LIMIT // rings, 1)
@@ -129,7 +128,7 @@ class WorkerLoop:
             log.error("a record of events was given up: it cannot be read", events=record.count, reason=str(exc))
             lists = {}
         for item in self._quarantined.pop(record.position, ()):
-            self._quarantine(lists, item)
+            self._condemn(work, lists, item)
         work.unfinished = len(lists)
         if not lists:
             asyncio.get_running_loop().call_soon(self.record_finished)
@@ -164,11 +163,10 @@ class WorkerLoop:
                 items.extend([(call, payload) for call in binding.calls])
         return lists
 
-    def _quarantine(self, lists: dict[int, list[Item]], item: InHand) -> None:
-        """Make an event a dead letter first and mark it as finished then: a death between the two repeats the former."""
-        items = lists.get(item.lane, [])
-        if item.index < len(items):
-            call, payload = items[item.index]
-            self._page.add("quarantined")
-            self._give_up(call, payload, "it was in hand at two deaths of a worker, and is not tried a third time")
-        self._progress.finish(item)
+    def _condemn(self, work: OpenRecord, lists: dict[int, list[Item]], item: InHand) -> None:
+        """Have the lane make an event a dead letter, in its place in the order; one that is not there any more is finished."""
+        finish = partial(self._progress.finish, item)
+        if item.index < len(lists.get(item.lane, ())):
+            work.condemned[item.lane] = finish
+        else:
+            finish()

@@ -10,29 +10,29 @@ import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from typing import Any
+from pathlib import Path
 
 import msgspec
 import structlog
 
 from rig import log as rig_log
-from rig.app import App, Context
+from rig.app import App
 from rig.child import attach, settle_garbage_collector
-from rig.control import Control, DeadLetter, Described, DescribeSpec, Drain, Failed, Ready, WorkerSpec
+from rig.control import Control, Described, DescribeSpec, Drain, Failed, Ready, RingsFds, WorkerSpec
 from rig.counters import WORKER_COUNTERS, WORKER_HISTOGRAMS, Page
+from rig.durable import enqueueing_by
 from rig.errors import AppError, RigError
-from rig.worker.binding import Bindings, Call
+from rig.records import DeadLetter
+from rig.worker.binding import Bindings
 from rig.worker.context import WorkerContext
 from rig.worker.describe import describe, load_app
 from rig.worker.lane import Lane
+from rig.worker.letters import Letters
 from rig.worker.loop import WorkerLoop
 from rig.worker.spread import SpreadContext
 from rig.worker.states import StateCallbacks
+from rig.worker.storage import Storage
 from rig.worker.stored import StoredEvents
-
-_REPORT_INTERVAL = 5.0
-_DEAD_LETTERS_BACKLOG = 4 * 1024 * 1024
-"""Bytes on their way to the supervisor beyond which a dead letter is only counted and logged."""
 
 log = structlog.get_logger()
 
@@ -61,7 +61,6 @@ class Worker:
         settings = spec.settings
         self._spec, self._control, self._settings = spec, control, settings
         rig_log.configure(settings.log_level, settings.log_format, process=f"worker-{spec.index}")
-        self._throttle = rig_log.Throttle(_REPORT_INTERVAL)
         self._page = Page(spec.counters, WORKER_COUNTERS, WORKER_HISTOGRAMS)
 
     async def run(self) -> None:
@@ -73,37 +72,36 @@ class Worker:
         """
         settings, rings = self._settings, self._spec.rings
         app = load_app(settings.target, app_dir=settings.app_dir, factory=settings.factory)
+        states = StateCallbacks(app.state_callbacks)
+        contexts = [self._make_context(one, states) for one in rings]
+        context = contexts[0] if len(contexts) == 1 else SpreadContext(contexts)
+        for one in contexts:  # before the lifespan is entered: what that enqueues is stored, too
+            one.start()
+        try:
+            with enqueueing_by(context):
+                drained = await self._handle(app, contexts, context)
+            if drained:
+                for one in contexts:
+                    await one.wait_flushed()
+        finally:
+            for one in contexts:
+                one.stop()
+            await states.close()
+
+    async def _handle(self, app: App, contexts: Sequence[WorkerContext], context: WorkerContext | SpreadContext) -> bool:
+        """Handle events inside the lifespan; False if the supervisor is gone."""
+        settings, rings = self._settings, self._spec.rings
         async with AsyncExitStack() as stack:
             executor = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="handler")
             # A thread whose handler has timed out may run on: nobody waits for it.
             stack.callback(executor.shutdown, wait=False, cancel_futures=True)
             await _enter(stack, app, settings.target)
-            states = StateCallbacks(app.state_callbacks)
-            contexts = [
-                WorkerContext(
-                    attach(one.pushes),
-                    attach(one.replies),
-                    page=self._page,
-                    timeout=settings.push_timeout,
-                    on_state=states.put,
-                )
-                for one in rings
-            ]
-            lanes = self._make_lanes(contexts[0] if len(contexts) == 1 else SpreadContext(contexts))
+            lanes = self._make_lanes(context)
             bindings = Bindings(app.routes, settings.concurrency, executor)
             stored = StoredEvents(settings.state_dir)
             stack.callback(stored.close)
             loops = [
-                WorkerLoop(
-                    *attach(one.events),
-                    bindings,
-                    lanes,
-                    page=self._page,
-                    give_up=self._give_up,
-                    rings=len(rings),
-                    stored=stored,
-                )
-                for one in rings
+                WorkerLoop(*attach(one.events), bindings, lanes, page=self._page, rings=len(rings), stored=stored) for one in rings
             ]
             tasks = [asyncio.create_task(lane.run(), name=f"lane-{index}") for index, lane in enumerate(lanes)]
 
@@ -115,35 +113,45 @@ class Worker:
             for task in tasks:
                 task.add_done_callback(lane_ended)
             settle_garbage_collector()
-            for context in contexts:
-                context.start()
             for loop in loops:
                 loop.start()
             self._control.send(Ready())
-            await self._obey(loops, contexts)
+            drained = await self._obey(loops, contexts)
             for loop in loops:
                 loop.stop()
-            for context in contexts:
-                context.stop()
-            await states.close()
             for lane, task in zip(lanes, tasks, strict=True):
                 lane.stop()
                 task.remove_done_callback(lane_ended)
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        return drained
 
-    async def _obey(self, loops: Sequence[WorkerLoop], contexts: Sequence[WorkerContext]) -> None:
-        """Return when there is nothing more to do: after a drain, or when the supervisor is gone."""
+    async def _obey(self, loops: Sequence[WorkerLoop], contexts: Sequence[WorkerContext]) -> bool:
+        """Return when there is nothing more to do: True after a drain, False when the supervisor is gone."""
         async for message in self._control.messages():
             if isinstance(message, Drain):
                 for loop in loops:  # one after the other: no io process hands on anything more
                     await loop.wait_idle()
                 for context in contexts:
                     await context.wait_flushed()
-                return
+                return True
+        return False
 
-    def _make_lanes(self, context: Context) -> list[Lane]:
+    def _make_context(self, rings: RingsFds, states: StateCallbacks) -> WorkerContext:
         settings = self._settings
+        storage = Storage(*attach(rings.storage), field=settings.idempotency_field, ttl=settings.outbox_ttl)
+        return WorkerContext(
+            attach(rings.pushes),
+            attach(rings.replies),
+            page=self._page,
+            timeout=settings.push_timeout,
+            storage=storage,
+            on_state=states.put,
+        )
+
+    def _make_lanes(self, context: WorkerContext | SpreadContext) -> list[Lane]:
+        settings = self._settings
+        letters = Letters(self._spec.index, context.storage_of, store_large=self._store_large)
         return [
             Lane(
                 index,
@@ -151,20 +159,26 @@ class Worker:
                 page=self._page,
                 retries=settings.retries,
                 backoff=settings.retry_backoff,
-                give_up=self._give_up,
+                give_up=letters.bury,
             )
             for index in range(settings.concurrency)
         ]
 
-    def _give_up(self, call: Call, raw: Any, reason: str) -> None:
-        """Make an event a dead letter: the supervisor keeps it, unless too many come, and the log says so once a while."""
-        if self._control.backlog_bytes < _DEAD_LETTERS_BACKLOG:
-            letter = DeadLetter(self._spec.index, call.topic, call.event, call.route.name, reason, bytes(raw))
-            self._control.send(letter)
-        # By what is before the first colon: what follows is text of the handler's, or of the peer's.
-        suppressed = self._throttle.allow((call.route.name, reason.partition(":")[0]), asyncio.get_running_loop().time())
-        if suppressed is not None:
-            log.error("event given up", topic=call.topic, event_name=call.event, reason=reason, suppressed=suppressed)
+    async def _store_large(self, letter: DeadLetter) -> None:
+        """
+        Store a letter that no ring takes, by a connection of its own.
+
+        Raises:
+            StoreFailed: If the database does not take it.
+        """
+        from rig.store import DeadLetters, NewLetter, StateDirectory, Store  # few workers ever need it
+
+        directory = StateDirectory(Path(self._settings.state_dir or "."))
+        store = await Store.open(directory.database, self._settings.store_sync)
+        try:
+            await DeadLetters(store).add([NewLetter(*msgspec.structs.astuple(letter))])
+        finally:
+            await store.close()
 
 
 async def _enter(stack: AsyncExitStack, app: App, target: str) -> None:

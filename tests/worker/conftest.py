@@ -65,6 +65,7 @@ class Bench:
         memory: Of the first of them.
         producer: Likewise.
         dead: The events that were given up, by any worker.
+        room: Set while there is room for dead letters.
         executor: For plain functions.
     """
 
@@ -75,6 +76,8 @@ class Bench:
         self.context = FakeContext()
         self.executor = ThreadPoolExecutor(LANES)
         self.dead: list[GivenUp] = []
+        self.room = asyncio.Event()
+        self.room.set()
 
     def close(self) -> None:
         self.executor.shutdown(cancel_futures=True)
@@ -121,7 +124,7 @@ class Life:
         self.started.extend(self.lanes)
         bindings = Bindings(app.routes, LANES, bench.executor)
         self.loops = [
-            WorkerLoop(ring.memory, ring.bell, bindings, self.lanes, page=bench.page, give_up=self._give_up, rings=len(bench.rings))
+            WorkerLoop(ring.memory, ring.bell, bindings, self.lanes, page=bench.page, rings=len(bench.rings))
             for ring in bench.rings
         ]
         self.tasks = [asyncio.create_task(lane.run()) for lane in self.lanes]
@@ -143,7 +146,9 @@ class Life:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
-    def _give_up(self, call: Call, raw: Any, reason: str) -> None:
+    async def _give_up(self, call: Call, raw: Any, reason: str, exc: BaseException | None, received_ns: int) -> None:
+        while not self._bench.room.is_set():  # as a worker's letters wait for room in their ring
+            await self._bench.room.wait()
         self._bench.dead.append(GivenUp(call.topic, call.event, call.route.name, bytes(raw), reason))
 
 

@@ -14,6 +14,7 @@ from rig.errors import ConnectionLost, LocalProtocolError, PushRefused, PushTime
 from rig.records import Kind, Outcome, PushRequest, PushResult, decode_requests, encode_requests, encode_reset, encode_results
 from rig.ring import Consumer, Doorbell, Producer, Record, RingMemory
 from rig.worker.context import WorkerContext
+from rig.worker.storage import Storage
 
 CAPACITY = 64 * 1024
 TIMEOUT = 9.0
@@ -25,16 +26,19 @@ class Line:
     def __init__(self) -> None:
         self.pushes, self.replies = RingMemory.create(CAPACITY), RingMemory.create(CAPACITY)
         self.pushes_bell, self.replies_bell = Doorbell.create(), Doorbell.create()
+        self.storage, self.storage_bell = RingMemory.create(CAPACITY), Doorbell.create()
         self.page = Page.create(WORKER_COUNTERS, WORKER_HISTOGRAMS)
         self.consumer, self.producer = Consumer(self.pushes), Producer(self.replies)
 
     def close(self) -> None:
-        for part in (self.pushes, self.replies, self.pushes_bell, self.replies_bell, self.page):
+        for part in (self.pushes, self.replies, self.storage, self.pushes_bell, self.replies_bell, self.storage_bell, self.page):
             part.close()
 
     def context(self) -> WorkerContext:
         """Start a worker's context; it must be made on the loop."""
-        context = WorkerContext((self.pushes, self.pushes_bell), (self.replies, self.replies_bell), page=self.page, timeout=TIMEOUT)
+        storage = Storage(self.storage, self.storage_bell, field="idempotency_key", ttl=0.0)
+        rings = (self.pushes, self.pushes_bell), (self.replies, self.replies_bell)
+        context = WorkerContext(*rings, page=self.page, timeout=TIMEOUT, storage=storage)
         context.start()
         return context
 
