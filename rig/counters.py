@@ -50,6 +50,13 @@ IO_COUNTERS = (
     "state_since_ns",
     *(f"{state}_ns" for state in STATES),
     *(f"reconnects_{cause}" for cause in Cause),
+    "durable_stored",
+    "durable_refused",
+    "durable_sent",
+    "durable_acknowledged",
+    "durable_buried",
+    "dead_letters",
+    "outbox_rows",
 )
 """
 Of the io process. Events: received + recovered (of an earlier run) = routed + unrouted + late (after a drain); of those routed, the

@@ -74,14 +74,14 @@ class Relay:
         self._loop = asyncio.get_running_loop()
         self._requests: dict[Push, PushRequest] = {}
         self._results: list[PushResult] = []
-        self._waiting: deque[tuple[bytes, Kind, int]] = deque()
+        self._waiting: deque[tuple[bytes, Kind, int, Callable[[], None]]] = deque()
         self._looking: asyncio.TimerHandle | None = None
         self._reading: asyncio.TimerHandle | None = None
         self._throttle = Throttle(_REPORT_INTERVAL)
 
     def start(self) -> None:
         """Tell the worker that we are new, then take pushes whenever the doorbell rings."""
-        self._waiting.append((encode_reset(self._consumer.position), Kind.RESET, 0))
+        self._waiting.append((encode_reset(self._consumer.position), Kind.RESET, 0, _nothing))
         self._put()
         self._loop.add_reader(self._pushes_bell.fd, self._rung)
         self._rung()
@@ -111,13 +111,26 @@ class Relay:
         """Publish the results noted so far."""
         if self._results:
             results, self._results = self._results, []
-            self._waiting.extend(self._records(results))
+            self._waiting.extend((*record, _nothing) for record in self._records(results))
             self._put()
 
     def tell_state(self, payload: bytes) -> None:
         """Pass on a STATE record; one that waits for room gives way to it, since only the latest counts then."""
         self._waiting = deque(record for record in self._waiting if record[1] is not Kind.STATE)
-        self._waiting.append((payload, Kind.STATE, 0))
+        self._waiting.append((payload, Kind.STATE, 0, _nothing))
+        self._put()
+
+    def answer(self, results: list[PushResult], published: Callable[[], None]) -> None:
+        """
+        Publish results that are not of pushes of ours.
+
+        Args:
+            results: At least one.
+            published: Called once they are in the ring.
+        """
+        *records, last = self._records(results)
+        self._waiting.extend((*record, _nothing) for record in records)
+        self._waiting.append((*last, published))
         self._put()
 
     @property
@@ -197,9 +210,14 @@ class Relay:
             self._looking = None
         try:
             while self._waiting:
-                payload, kind, count = self._waiting[0]
+                payload, kind, count, published = self._waiting[0]
                 self._producer.put(payload, kind=kind, count=count)
                 self._waiting.popleft()
+                published()
         except RingFull:
             self._looking = self._loop.call_later(_LOOK_AGAIN, self._put)
         self._replies_bell.ring()
+
+
+def _nothing() -> None:
+    """Nobody wants to know when it is in the ring."""

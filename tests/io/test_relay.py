@@ -214,6 +214,29 @@ def test_full_replies_ring_waits(line: Line, run: Callable[..., None]) -> None:
         assert relay.idle
 
 
+def test_answers_to_what_was_stored_take_the_same_ring(line: Line, run: Callable[..., None]) -> None:
+    """In order with results of pushes, cut to fit; each says when it is in the ring, also where that had to be waited for."""
+
+    @relaying(line, run)
+    async def _(relay: Relay) -> None:
+        published: list[int] = []
+        reason = msgspec.json.encode(["/state/rig.db", "x" * 1_000, "y"])
+        many = [PushResult(number, Outcome.STORE_FAILED, "", reason, False) for number in range(20)]
+        relay.answer(many, lambda: published.append(0))
+        assert published == [0]
+        for number in range(1, 100):
+            relay.answer(
+                [PushResult(100 + number, Outcome.STORED, "", b"x" * 1_000, True)], functools.partial(published.append, number)
+            )
+        assert 0 < len(published) < 100
+        got: list[int] = []
+        while len(got) < 119:
+            got += [result.id for result in line.results()]
+            await asyncio.sleep(0.001)
+        assert got == [*range(20), *range(101, 200)]
+        assert published == list(range(100))
+
+
 def test_full_replies_ring_is_looked_at_by_one_timer(line: Line, run: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     """However many results come while it is full, the io process does not look ever more often."""
 
