@@ -68,6 +68,11 @@ class Dispatch:
         if waits:
             self._overflow.judge()
 
+    @property
+    def settled(self) -> bool:
+        """True if all that was taken is in the rings."""
+        return not any(outlet.full for outlet in self._outlets)
+
     async def drain(self) -> None:
         """Take no more events, and return when what was taken is in the rings."""
         self._draining = True

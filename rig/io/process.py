@@ -25,6 +25,7 @@ from rig.errors import RigError
 from rig.flight import Flight, FlightLog
 from rig.io.auth_failure import AuthFailure
 from rig.io.dispatch import Dispatch
+from rig.io.keeper import Keeper
 from rig.io.outlet import Outlet
 from rig.io.overflow import Overflow
 from rig.io.owner import Owner
@@ -32,6 +33,7 @@ from rig.io.relay import Relay
 from rig.io.report import Reporter
 from rig.io.router import Router
 from rig.io.spiller import Spiller
+from rig.io.storing import Inlet
 from rig.phoenix import Socket, events
 from rig.records import encode_state
 from rig.renewal import Renewal
@@ -127,6 +129,10 @@ class IoProcess:
             )
             for rings in spec.rings
         ]
+        inlets = [Inlet(*attach(rings.storage), answer=relay.answer) for rings, relay in zip(spec.rings, self._relays, strict=True)]
+        self._keeper = Keeper(
+            spec, inlets, page=page, connection=connection, dialler=dialler, router=router, dispatch=self._dispatch
+        )
 
     async def run(self) -> None:
         """Keep the connection until told to stop, or until the supervisor is gone."""
@@ -137,11 +143,13 @@ class IoProcess:
         self._connection.start()
         for relay in self._relays:
             relay.start()
+        self._keeper.start()
         settle_garbage_collector()
         self._control.send(Ready())
         await self._obey()
         for relay in self._relays:
             relay.stop()
+        await self._keeper.close()
         await self._renewal.close()
         await self._connection.close()
         self._overflow.close()
@@ -156,6 +164,7 @@ class IoProcess:
             match message:
                 case Drain():
                     self._reporter.draining()
+                    self._keeper.drain()
                     draining = asyncio.create_task(self._drain(), name="drain")
                 case DumpFlight(request=request):
                     await self._dump_flight(request)
@@ -179,6 +188,9 @@ class IoProcess:
                     for relay in self._relays:
                         if relay.owns(event.push):
                             relay.resolve(event)
+                            break
+                    else:
+                        self._keeper.resolve(event)
                 case _:
                     self._note(event)
         for relay in self._relays:
@@ -189,6 +201,7 @@ class IoProcess:
         self._flight.note(event)
         self._reporter.report(event)
         self._renewal.note(event)
+        self._keeper.note(event)
         self._auth_failure.note(event)
         if isinstance(event, events.SocketClosed):
             self._flight_log.lost(event)

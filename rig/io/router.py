@@ -85,6 +85,7 @@ class Router:
         self._keys = {route.key: payload_key(route.key) for route in routes if route.key is not None and route.key != "topic"}
         self._workers, self._overflow = workers, overflow
         self._remembered = 0
+        self._muted: set[str] = set()
         self.memo: dict[str, dict[str, Slot]] = {}
         """Topic → event → slot."""
 
@@ -102,7 +103,19 @@ class Router:
         slot = self.memo.setdefault(topic, {})[event] = self._make(topic, event)
         return slot
 
+    def mute(self, topic: str) -> None:
+        """Route nothing of this topic: it is joined only to push to it."""
+        self._muted.add(topic)
+        self.memo.pop(topic, None)
+
+    def unmute(self, topic: str) -> None:
+        """Route it as the application wants."""
+        self._muted.discard(topic)
+        self.memo.pop(topic, None)
+
     def _make(self, topic: str, event: str) -> Slot:
+        if topic in self._muted:
+            return Slot(topic, event, UNROUTED)
         number = next((number for number, (pattern, _) in enumerate(self._routes) if pattern.match(topic, event) is not None), None)
         if number is None:
             return Slot(topic, event, UNROUTED)

@@ -136,3 +136,19 @@ def test_slot_knows_what_an_event_is_ordered_by(workers: int) -> None:
 
     assert [key("by", with_field), key("by", without)] == [b"7", b"room:1"]
     assert [key("tick", with_field), key("none", with_field)] == [b"room:1", b"room:1"]
+
+
+def test_nothing_is_routed_of_a_muted_topic() -> None:
+    """It is joined only to push to it; what was remembered of it does not count, before and after."""
+    router = Router([RouteSpec("room:*", "tick", "topic")], 4)
+    before = router.find("room:1", "tick").worker
+    assert before >= 0
+
+    router.mute("room:1")
+    assert router.memo.get("room:1") is None
+    assert router.find("room:1", "tick").worker == UNROUTED
+    assert router.find("room:2", "tick").worker >= 0
+
+    router.unmute("room:1")
+    assert router.memo.get("room:1") is None
+    assert router.find("room:1", "tick").worker == before

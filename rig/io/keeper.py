@@ -1,0 +1,179 @@
+"""
+The io process's hold on the store: opened as soon as it can be, and looked at for what others write.
+
+What must stay true: a store that fails takes no live event down. Without one durable pushes are refused, dead letters wait in their
+rings, and it is tried again.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import structlog
+
+from rig.config import Settings
+from rig.connection import Connection
+from rig.control import IoSpec
+from rig.counters import Page
+from rig.dialling import Dialler
+from rig.errors import RigError, StoreFailed
+from rig.io import vital
+from rig.io.dispatch import Dispatch
+from rig.io.redelivery import Redelivery
+from rig.io.router import Router
+from rig.io.sender import Sender
+from rig.io.storing import Inlet, Storing
+from rig.io.stream import PushEvent, Terms
+from rig.log import Throttle
+from rig.phoenix import events
+from rig.routing import rendezvous
+from rig.store import DeadLetters, Outbox, StateDirectory, Store
+
+_OPEN_AGAIN = 2.0
+"""Seconds after which a store that could not be opened is tried again."""
+_LOOK = 0.5
+"""Seconds between two looks at what others have written."""
+_REPORT_INTERVAL = 30.0
+"""Seconds between two lines about the same fault."""
+_REMEMBERED = 100_000
+"""Topics of which it is remembered whose they are."""
+
+log = structlog.get_logger()
+
+
+class Keeper:
+    """Everything of an io process that works with the store."""
+
+    def __init__(
+        self,
+        spec: IoSpec,
+        inlets: Sequence[Inlet],
+        *,
+        page: Page,
+        connection: Connection,
+        dialler: Dialler,
+        router: Router,
+        dispatch: Dispatch,
+    ) -> None:
+        """Put the parts together; nothing happens before `start`."""
+        self._settings, self._page, self._router, self._dispatch = spec.settings, page, router, dispatch
+        index, processes = spec.index, spec.settings.io_processes
+        self._owns = lru_cache(_REMEMBERED)(lambda topic: processes == 1 or rendezvous(topic, processes) == index)
+        self._throttle = Throttle(_REPORT_INTERVAL)
+        self._store: Store | None = None
+        self._redelivery: Redelivery | None = None
+        self._draining = False
+        self._task: asyncio.Task[None] | None = None
+
+        def join(topic: str) -> None:
+            payload = dialler.join_payload({})
+            try:
+                if callable(payload):
+                    payload()  # what it raises at a join of an open socket would come out at whoever turns it
+            except RigError as exc:
+                asyncio.get_running_loop().call_soon(self._sender.not_joined, topic, str(exc))
+                return
+            router.mute(topic)
+            connection.join(topic, payload)
+
+        def leave(topic: str) -> None:
+            connection.leave(topic)
+            router.unmute(topic)
+
+        self._sender = Sender(
+            _terms(spec.settings),
+            page=page,
+            wanted=spec.joins,
+            owns=self._owns,
+            send=connection.push,
+            unsent_bytes=lambda: connection.write_buffer_bytes,
+            join=join,
+            leave=leave,
+        )
+        self._storing = Storing(inlets, page=page, stored=self._sender.stored)
+
+    def start(self) -> None:
+        """Take what the workers want stored, open the store, and send what is in it."""
+        self._storing.start()
+        self._task = vital.start(self._keep(), "store")
+
+    def resolve(self, event: PushEvent) -> None:
+        """Note what became of a push that no worker waits for."""
+        self._sender.resolve(event)
+
+    def note(self, event: events.Event) -> None:
+        """Note what happens to channels."""
+        self._sender.note(event)
+
+    def drain(self) -> None:
+        """Try no more dead letters again."""
+        self._draining = True
+        if self._redelivery is not None:
+            self._redelivery.stop()
+
+    async def close(self) -> None:
+        """Store what is in the rings, send nothing more, and close. The connection is still open."""
+        await self._storing.close()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._sender.close()
+        if self._store is not None:
+            try:
+                await self._store.close()
+            except StoreFailed as exc:
+                log.error("the store could not be closed", reason=str(exc))
+
+    async def _keep(self) -> None:
+        store = self._store = await self._open()
+        outbox, letters = Outbox(store, self._settings.outbox_max_bytes), DeadLetters(store)
+        self._storing.use(outbox, letters)
+        self._redelivery = Redelivery(
+            letters, self._router, self._dispatch, owns=self._owns, largest=self._settings.ring_bytes // 8 - 1024
+        )
+        if self._draining:
+            self._redelivery.stop()
+        started = False
+        while True:
+            try:
+                if not started:
+                    await self._sender.use(outbox)
+                    await self._redelivery.look()
+                    started = True
+                await self._look(store, outbox, self._redelivery)
+            except StoreFailed as exc:
+                self._say("the store cannot be read, and is tried again", exc)
+            await asyncio.sleep(_LOOK)
+
+    async def _open(self) -> Store:
+        directory = StateDirectory(Path(self._settings.state_dir or "."))
+        while True:
+            try:
+                return await Store.open(directory.database, self._settings.store_sync)
+            except StoreFailed as exc:
+                self._storing.refuse(exc)
+                self._say("there is no store: durable pushes are refused, dead letters wait", exc)
+                await asyncio.sleep(_OPEN_AGAIN)
+
+    async def _look(self, store: Store, outbox: Outbox, redelivery: Redelivery) -> None:
+        changed = await store.changed_by_others()
+        counts = await outbox.counts()
+        self._page.set("outbox_rows", counts.rows)
+        self._sender.size_pages(counts)
+        if changed:
+            await self._sender.look()
+            await redelivery.look()
+        if counts.rows:
+            await self._sender.expire()
+        await self._sender.tend()
+
+    def _say(self, message: str, exc: StoreFailed) -> None:
+        suppressed = self._throttle.allow(message, time.monotonic())
+        if suppressed is not None:
+            log.error(message, reason=str(exc), suppressed=suppressed)
+
+
+def _terms(settings: Settings) -> Terms:
+    return Terms(settings.outbox_window, settings.push_timeout, settings.outbox_on_error, settings.outbox_retries)
