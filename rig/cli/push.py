@@ -1,4 +1,4 @@
-"""`rig push`: one event to a channel."""
+"""`rig push`: one event to a channel, now, or by way of the outbox of a run."""
 
 import sys
 from typing import Any
@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from rig.cli.options import SOURCES_NOTE, connect, decode_json, with_settings
-from rig.config import Loaded
+from rig.config import Loaded, Settings
 from rig.errors import PushRefused
 
 _EPILOG = f"""\b
@@ -15,6 +15,7 @@ Examples:
   rig push ws://localhost:4000/socket room:lobby new_msg '{{"body": "hi"}}'
   echo '{{"body": "hi"}}' | rig push ws://localhost:4000/socket room:lobby new_msg -
   rig push ws://localhost:4000/socket room:lobby typing --no-reply
+  rig push ws://localhost:4000/socket orders new '{{"id": 7}}' --durable --state-dir /var/lib/shop
 
 {SOURCES_NOTE}
 """
@@ -30,6 +31,9 @@ def push(loaded: Loaded, topic: str, event: str, payload: str) -> int:
     Join TOPIC and push EVENT with a payload, {} by default, - for what stdin holds.
 
     Prints the server's response as JSON; ends with 1 unless it is ok.
+
+    With --durable nothing is dialled: the push is stored in the state directory, and its idempotency key printed; the rig run that
+    has the directory, now or later, sends it to its own URL until the server has answered ok.
     """
     import uvloop
 
@@ -39,8 +43,25 @@ def push(loaded: Loaded, topic: str, event: str, payload: str) -> int:
     content = decode_json(text, "JSON")
     join_payload = decode_json(loaded.settings.join_payload, "--join-payload")
     log.configure(loaded.settings.log_level, loaded.settings.log_format, process="push")
+    if loaded.settings.durable:
+        click.echo(uvloop.run(_store(loaded.settings, topic, event, msgspec.json.encode(content))))
+        return 0
     uvloop.run(_push(loaded, topic, event, content=content, join_payload=join_payload))
     return 0
+
+
+async def _store(settings: Settings, topic: str, event: str, payload: bytes) -> str:
+    from rig.durable import expiry, make_key, with_key
+    from rig.store import NewPush, Outbox, StateDirectory, Store
+
+    key = make_key()
+    row = NewPush(key, topic, event, with_key(payload, settings.idempotency_field, key), False, expiry(None, settings.outbox_ttl))
+    store = await Store.open(StateDirectory.find(settings.state_dir).database, settings.store_sync)
+    try:
+        await Outbox(store, settings.outbox_max_bytes).add([row])
+    finally:
+        await store.close()
+    return key
 
 
 async def _push(loaded: Loaded, topic: str, event: str, *, content: Any, join_payload: Any) -> None:

@@ -1,8 +1,13 @@
 """`rig push`."""
 
+import asyncio
+import json
+import time
+
 import pytest
 
 from rig.errors import ConnectFailed, PushTimeout
+from rig.store import Outbox, StateDirectory, Store
 
 PUSH = ("push", "ws://h/socket", "room:1", "new_msg")
 
@@ -99,3 +104,94 @@ def test_bad_json_is_a_usage_error_that_names_the_position(rig, server, text, re
     assert reason in result.stderr
     assert len(result.stderr) < 1000
     assert server.dialled is None
+
+
+@pytest.fixture
+def state(tmp_path):
+    """The state directory of a run that is over."""
+    directory = StateDirectory(tmp_path / "state")
+    directory.create()
+
+    async def make():
+        await (await Store.open(directory.database)).close()
+
+    asyncio.run(make())
+    return directory
+
+
+def rows(directory):
+    async def read():
+        store = await Store.open(directory.database)
+        found = await Outbox(store).page(0, 100)
+        await store.close()
+        return found
+
+    return asyncio.run(read())
+
+
+def test_with_durable_it_is_stored_and_the_key_printed(rig, server, state):
+    """Nothing is dialled: the run that has the directory sends it, with the key in the payload."""
+    result = rig(*PUSH, '{"body": "hi"}', "--durable", "--state-dir", str(state.path))
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    [row] = rows(state)
+    assert result.stdout == row.key + "\n"
+    assert (row.topic, row.event, row.binary, row.expires_at) == ("room:1", "new_msg", False, None)
+    assert json.loads(row.payload) == {"idempotency_key": row.key, "body": "hi"}
+    assert server.dialled is None
+
+
+def test_its_field_and_time_to_live_can_be_chosen(rig, state):
+    """As for those that handlers store."""
+    before = time.time()
+    stored = (*PUSH, "--durable", "--state-dir", str(state.path))
+    assert rig(*stored, "[1]", "--idempotency-field", "", "--outbox-ttl", "60").exit_code == 0
+    assert rig(*stored, "{}", "--idempotency-field", "id").exit_code == 0
+
+    plain, named = rows(state)
+    assert plain.payload == b"[1]"
+    assert before + 60 <= plain.expires_at <= time.time() + 60
+    assert json.loads(named.payload) == {"id": named.key}
+
+
+def test_a_payload_that_cannot_carry_the_key_is_refused(rig, state):
+    """The sentence says what to do, and nothing is stored."""
+    result = rig(*PUSH, "[1]", "--durable", "--state-dir", str(state.path))
+
+    assert result.exit_code == 1
+    assert "empty --idempotency-field" in result.stderr
+    assert rows(state) == []
+
+
+def test_a_full_outbox_refuses_it(rig, state):
+    """With exit code 1, so that a script notices."""
+    large = json.dumps({"pad": "x" * 600_000})
+    stored = (*PUSH, "-", "--durable", "--state-dir", str(state.path), "--outbox-max-bytes", "1MiB")
+    assert rig(*stored, stdin=large).exit_code == 0
+    result = rig(*stored, stdin=large)
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "the outbox has reached its limit" in result.stderr
+    assert len(rows(state)) == 1
+
+
+def test_the_only_state_directory_is_found_by_itself(rig, monkeypatch, tmp_path):
+    """With none, and with several, the sentence says what to name."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
+
+    async def make(name):
+        directory = StateDirectory.of_app(name)
+        directory.create()
+        await (await Store.open(directory.database)).close()
+
+    none = rig(*PUSH, "--durable")
+    asyncio.run(make("shop"))
+    one = rig(*PUSH, "--durable")
+    asyncio.run(make("audit"))
+    several = rig(*PUSH, "--durable")
+
+    assert (none.exit_code, one.exit_code, several.exit_code) == (2, 0, 2)
+    assert "--state-dir" in none.stderr
+    assert [row.key for row in rows(StateDirectory.of_app("shop"))] == one.stdout.split()
+    assert "shop" in several.stderr
+    assert "audit" in several.stderr
