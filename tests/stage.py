@@ -215,12 +215,15 @@ class Stage:
         """Start a `rig` command."""
         return await self.start("-m", "rig", *arguments, **environment)
 
-    async def run_worker(self, *options: str, topics: int = 64, workers: int = 2, url: str | None = None) -> Command:
+    async def run_worker(
+        self, *options: str, topics: int = 64, workers: int = 2, url: str | None = None, **environment: str
+    ) -> Command:
         """Start `rig run` with the application of these tests, and return when it has joined all its topics."""
         command = await self.rig(
             *("run", "ledger_app:app", "--app-dir", str(APPLICATIONS), "--url", url or self.server.url, "--workers", str(workers)),
             *("--log-format", "json", "--status-interval", "0", "--state-dir", str(self.state), *options),
             LEDGER_TOPICS=str(topics),
+            **environment,
         )
         self.topics = [f"room:{number}" for number in range(topics)]
         if url is None:

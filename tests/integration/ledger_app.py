@@ -6,10 +6,12 @@ is killed in the next moment. The names of the files sort by when the life began
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import threading
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,21 @@ FOLDER = Path(os.environ["LEDGER"])
 GATE = FOLDER / "gate"
 TOPICS = int(os.environ.get("LEDGER_TOPICS", "16"))
 
-app = rig.App("ledger")
+
+@contextlib.asynccontextmanager
+async def lifespan(_: rig.App) -> AsyncIterator[None]:
+    """Store a push at each end of a worker's life, if the test wants it."""
+    if target := os.environ.get("LEDGER_GREETINGS"):
+        note("hello", target, await rig.enqueue(target, "record", {"i": "hello"}))
+    yield
+    if target:
+        note("bye", target, await rig.enqueue(target, "record", {"i": "bye"}))
+
+
+app = rig.App("ledger", lifespan=lifespan)
 app.join(*(f"room:{number}" for number in range(TOPICS)))
 _fds: list[int] = []
+_background: list[asyncio.Task[str]] = []
 
 
 class Tick(msgspec.Struct):
@@ -45,6 +59,16 @@ class Question(msgspec.Struct):
     event: str
     payload: Any = {}
     timeout: float | None = None
+
+
+class Deposit(msgspec.Struct):
+    """What to store, and where it goes."""
+
+    i: Any
+    topic: str | None = None
+    event: str = "record"
+    ttl: float | None = None
+    pad: int = 0
 
 
 def note(kind: str, topic: str, value: Any) -> None:
@@ -148,3 +172,49 @@ async def leave_process(event: rig.Event) -> None:
     """End the process the polite way, which is no better."""
     note("leaving", event.topic, None)
     raise SystemExit(0)
+
+
+@app.on("room:*", "deposit", retries=0)
+async def deposit(event: rig.Event[Deposit]) -> None:
+    """Store a push, and write down what comes of it."""
+    wish = event.payload
+    try:
+        key = await rig.enqueue(wish.topic or event.topic, wish.event, {"i": wish.i, "pad": "x" * wish.pad}, ttl=wish.ttl)
+    except rig.RigError as exc:
+        note("refused", event.topic, [type(exc).__name__, wish.i])
+    else:
+        note("stored", event.topic, [wish.i, key])
+
+
+@app.on("room:*", "flooded_deposit", retries=0)
+async def flooded_deposit(event: rig.Event[Tick]) -> None:
+    """Store a push for each event of a flood."""
+    key = await event.push("record", {"i": event.payload.i}, durable=True)
+    note("stored", event.topic, [event.payload.i, key])
+
+
+@app.on("room:*", "keyed_deposit", retries=0)
+async def keyed_deposit(event: rig.Event[Tick]) -> None:
+    """Store a push whose key is made of the event, so that an event handled twice stores one."""
+    key = await event.push("record", {"i": event.payload.i}, durable=True, key=f"{event.topic}/{event.payload.i}")
+    note("stored", event.topic, [event.payload.i, key])
+
+
+@app.on("room:*", "other_ways", retries=0)
+def other_ways(event: rig.Event) -> None:
+    """Store from a plain function, which runs in a thread."""
+    note("stored", event.topic, ["thread", asyncio.run(rig.enqueue(event.topic, "record", {"i": "thread"}))])
+
+
+@app.on("room:*", "later", retries=0)
+async def later(event: rig.Event) -> None:
+    """Store in a task that outlives the handler, and is not waited for."""
+    _background.append(asyncio.create_task(rig.enqueue(event.topic, "record", {"i": "later"})))
+
+
+@app.on("room:*", "broken", retries=0)
+async def broken(event: rig.Event[Tick]) -> None:
+    """Fail until the test opens the gate."""
+    if not GATE.exists():
+        raise ValueError(f"event {event.payload.i} cannot be handled")
+    note("mended", event.topic, event.payload.i)
