@@ -9,14 +9,12 @@ Source: SQLite, "Write-Ahead Logging", "PRAGMA synchronous", "PRAGMA incremental
 
 import os
 import sqlite3
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import aiosqlite
 
-from rig.store.failure import locked
 from rig.store.schema import Schema, migrate, version
 
 T = TypeVar("T")
@@ -85,7 +83,7 @@ def _connect(path: Path, sync: Sync, schema: Schema) -> sqlite3.Connection:
     _make_private(path)
     connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT, isolation_level=None, cached_statements=64)
     try:
-        _patiently(lambda: _prepare(connection, path, sync, schema))
+        _prepare(connection, path, sync, schema)
     except BaseException:
         connection.close()
         raise
@@ -111,15 +109,3 @@ def _prepare(connection: sqlite3.Connection, path: Path, sync: Sync, schema: Sch
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     connection.execute(f"PRAGMA journal_size_limit = {_LARGEST_WAL}")
     migrate(connection, schema, path)
-
-
-def _patiently(prepare: Callable[[], None]) -> None:
-    """Try again while another process opens it too: SQLite does not wait for a lock where that could end in a deadlock."""
-    end = time.monotonic() + _BUSY_TIMEOUT
-    while True:
-        try:
-            return prepare()
-        except sqlite3.OperationalError as exc:
-            if not locked(exc) or time.monotonic() > end:
-                raise
-            time.sleep(0.01)

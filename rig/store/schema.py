@@ -124,9 +124,10 @@ def version(connection: sqlite3.Connection, schema: Schema, path: Path) -> int:
         StoreFailed: If a newer rig or another program has written it.
         sqlite3.Error: If it cannot be read.
     """
+    # First whether it is empty: another process may make the tables now, and these come together with the two numbers.
+    empty = connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None
     (steps,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
-    empty = connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None
     if application != schema.application_id and not empty:
         raise StoreFailed(str(path), "it is the database of another program", "name another folder with --state-dir")
     if steps > schema.version:

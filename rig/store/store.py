@@ -165,10 +165,6 @@ class Store:
                 outcomes = await self._connection.run(partial(_commit, wishes=[wish for wish, _ in group]))
             except Exception as exc:
                 outcomes = [exc] * len(group)
-            except asyncio.CancelledError:
-                for _, done in group:
-                    done.cancel()
-                raise
             for (_, done), outcome in zip(group, outcomes, strict=True):
                 self._tell(done, outcome)
 

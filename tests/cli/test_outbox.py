@@ -64,6 +64,7 @@ def test_the_only_state_directory_is_found(rig, shop):
     result = rig("outbox", "list")
 
     assert (result.exit_code, result.stderr) == (0, "")
+    assert [path.name for path in shop.iterdir()] == ["rig.db"], "it was closed"
     assert result.stdout.splitlines() == [
         "id\ttopic\tevent\tstored\texpires\tattempts\tlast error\tpayload",
         '1\troom:1\tsay\t2023-11-14T22:13:20Z\t-\t1\ttimeout\t{"n": 1.0,? "big": 12345678901234567890123}',

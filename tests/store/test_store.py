@@ -13,6 +13,7 @@ import pytest
 
 from rig.errors import OutboxFull, StoreFailed
 from rig.store import SPILL, STATE, Schema, Store
+from rig.store.schema import migrate, version
 
 
 def noted(connection: sqlite3.Connection) -> list[str]:
@@ -191,6 +192,8 @@ def test_what_others_write_is_noticed_once(opened):
         assert await store.changed_by_others()
         await store.write(note("ours"))
         assert not await store.changed_by_others()
+        await (await opened()).close()
+        assert not await store.changed_by_others(), "to open it is no change"
         await other.write(note("theirs"))
         assert await store.changed_by_others()
         assert not await store.changed_by_others()
@@ -284,6 +287,27 @@ def test_many_open_a_new_file_at_once(opened):
         assert len(await stores[0].read(noted)) == 8
 
     opened.run(test)
+
+
+@pytest.mark.parametrize("before", range(4))
+def test_a_file_that_another_process_makes_meanwhile_is_ours(tmp_path, before):
+    """Whatever it has come to when we look."""
+    path = tmp_path / "rig.db"
+    ours, theirs = sqlite3.connect(path, isolation_level=None), sqlite3.connect(path, isolation_level=None)
+    seen = []
+
+    def interfere(statement: str) -> None:
+        if len(seen) == before:
+            migrate(theirs, STATE, path)
+        seen.append(statement)
+
+    ours.set_trace_callback(interfere)
+    version(ours, STATE, path)
+    ours.set_trace_callback(None)
+    migrate(theirs, STATE, path)
+    assert version(ours, STATE, path) == STATE.version
+    ours.close()
+    theirs.close()
 
 
 def test_a_writer_that_takes_too_long_is_named(opened, monkeypatch):
