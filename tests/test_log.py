@@ -19,7 +19,7 @@ def _restored_logging():
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     log._hidden.clear()
-    others = {name: logging.getLogger(name).level for name in ("picows", "asyncio")}
+    others = {name: logging.getLogger(name).level for name in ("picows", "asyncio", "aiosqlite")}
     yield
     logging.captureWarnings(capture=False)
     root.handlers[:], root.level = handlers, level
@@ -117,12 +117,13 @@ def test_warnings_become_lines():
     assert "DeprecationWarning: old" in only_json(stream)["event"]
 
 
-def test_chatty_libraries_are_quiet_below_warning():
-    """The WebSocket library reports each connection; we do that ourselves."""
+@pytest.mark.parametrize("library", ["picows", "asyncio", "aiosqlite"])
+def test_chatty_libraries_are_quiet_below_warning(library):
+    """The WebSocket library reports each connection, and that of the store each statement; we do that ourselves."""
     stream, _ = configured("debug")
 
-    logging.getLogger("picows").info("connected")
-    logging.getLogger("picows").warning("trouble")
+    logging.getLogger(library).info("connected")
+    logging.getLogger(library).warning("trouble")
 
     assert [line.split(" ")[-2] for line in stream.getvalue().splitlines()] == ["trouble"]
 
