@@ -15,13 +15,14 @@ def run(
     *,
     loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
     complaint: type[Exception] | None = None,
+    patience: float = PATIENCE,
 ) -> None:
-    """Run a test; it fails if a task is left, or the loop has more to complain of than one expected error."""
+    """Run a test; it fails if a task is left, or the loop has more to complain of than one expected error, or it takes too long."""
     complaints: list[dict[str, Any]] = []
 
     async def main() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
-        await asyncio.wait_for(test(), PATIENCE)
+        await asyncio.wait_for(test(), patience)
         for _ in range(3):  # the loop closes generators in turns of its own
             await asyncio.sleep(0)
         left = asyncio.all_tasks() - {asyncio.current_task()}
