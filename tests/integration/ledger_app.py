@@ -145,6 +145,15 @@ async def tell(event: rig.Event[Tick]) -> None:
     note("tell", event.topic, event.payload.i)
 
 
+@app.on("room:*", "gated_tell")
+async def gated_tell(event: rig.Event) -> None:
+    """Wait for the gate, and then push without waiting for a reply."""
+    note("waiting", event.topic, None)
+    await gate()
+    await event.push("broadcast", {"event": "told", "payload": {}}, reply=False)
+    note("told", event.topic, None)
+
+
 @app.on("room:*", "block")
 async def block(event: rig.Event) -> None:
     """Block the whole worker, as no handler should."""

@@ -40,6 +40,25 @@ def test_a_clean_server_close_with_1000_still_reconnects(play) -> None:
     play(test)
 
 
+def test_after_a_restart_of_the_server_events_are_handled_again(play) -> None:
+    """It does not sit there with all its processes alive and consume nothing (celery#8030, celery#8091, celery#9054, arq#435)."""
+
+    async def test(stage):
+        rig = await stage.run_worker(topics=8)
+        await stage.flood("tick", 800)
+        await until_soon(lambda: len(stage.ledger.all("tick")) == 800)
+        await stage.server.stop()
+        await rig.hear("not connected")
+        stage.server = MockServer(port=stage.server.port)
+        async with stage.server:
+            await until_soon(lambda: stage.joined() == set(stage.topics))
+            await stage.flood("tick", 800)
+            await until_soon(lambda: len(stage.ledger.all("tick")) == 1_600)
+            await rig.drain()
+
+    play(test)
+
+
 @pytest.mark.usefixtures("at_once")
 def test_every_kind_of_close_leads_to_a_reconnect() -> None:
     """Clean or not, with whatever code, a close that we did not ask for is an interruption (supabase/realtime-py#311)."""

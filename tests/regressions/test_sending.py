@@ -12,6 +12,7 @@ from rig.client import connect
 from rig.errors import ConnectionLost, PushTimeout
 from tests.client.talking import talking
 from tests.running import run, until
+from tests.stage import until as until_soon
 
 
 @pytest.mark.parametrize("phoenix", ["1.8.12", "1.8.3", "1.7.24"])
@@ -149,6 +150,26 @@ def test_pushes_that_cannot_be_sent_in_time_are_told_one_by_one() -> None:
             assert client._socket.pending_pushes == 0
 
     run(test)
+
+
+def test_pushes_that_are_left_at_the_end_are_named(play) -> None:
+    """A drain without a connection does not pass over what could not be sent (hmchangw/newchat#223, nats-io/stan.js#168)."""
+
+    async def test(stage):
+        rig = await stage.run_worker(topics=2, workers=1)
+        stage.server.publish("room:0", "gated_tell", {})
+        await until_soon(lambda: stage.ledger.all("waiting"))
+        stage.server.faults.refuse_connections = 500
+        stage.server.close_where(0)
+        await rig.hear("not connected")
+        stage.ledger.open_gate()
+        await until_soon(lambda: stage.ledger.all("told"))
+        await rig.drain()
+
+        [said] = rig.said("push not sent")
+        assert (said["topic"], said["event_name"]) == ("room:0", "broadcast")
+
+    play(test)
 
 
 @pytest.mark.usefixtures("at_once")
