@@ -79,11 +79,11 @@ def test_a_worker_outlives_it(play, until, seed) -> None:
                 lambda: len(stage.ledger.all("asking")) == len(stage.ledger.all("answer")) + len(stage.ledger.all("failed"))
             )
 
-        await hostile.rage(3.0)
+        await hostile.rage(3.0, pause=0.15)
         await recover()
         processes = [process for process in stage.processes() if process.pid != rig.process.pid]
         before, resident = held(processes), [process.memory_info().rss for process in processes]
-        await hostile.rage(10.0)
+        await hostile.rage(10.0, pause=0.15)
         await recover()
 
         assert hostile.complete, hostile.done
@@ -95,7 +95,7 @@ def test_a_worker_outlives_it(play, until, seed) -> None:
         for topic in stage.topics:
             assert growing([value for of, value in ticks if of == topic]), topic
         summary = await rig.drain()
-        assert summary["reconnects"] > 10
+        assert summary["reconnects"] > 5
         assert summary["unfinished"] == 0
 
     play(test, seconds=120.0)
