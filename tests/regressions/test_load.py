@@ -39,6 +39,24 @@ def test_a_burst_of_five_thousand_arrives_whole_at_a_client() -> None:
     run(test)
 
 
+def test_topics_do_not_arrive_in_one_millisecond() -> None:
+    """A client with a hundred topics joins them in bursts (phoenixframework/phoenix#4045, knocklabs/javascript#862)."""
+
+    async def test() -> None:
+        async with talking() as (server, client):
+            channels = await asyncio.gather(*(client.join(f"room:{n}") for n in range(100)))
+            server.joins.reset()
+            server.close_where(0)
+            await until(lambda: len(server.joins.of()) == len(channels))
+            times = [join.at for join in server.joins.of()]
+
+            assert times[-1] - times[0] > 0.055
+            # Bursts of 20 are sent 20 ms apart; on a busy machine the server may see two at once, and never a third.
+            assert all(later - earlier > 0.015 for earlier, later in zip(times, times[41:], strict=False))
+
+    run(test)
+
+
 def test_closing_does_not_wait_for_what_nobody_takes() -> None:
     """A client whose queue is full, in the midst of a flood, closes at once (python-websockets/websockets#1555)."""
 
