@@ -8,6 +8,10 @@ from tests.client.talking import talking
 from tests.running import run, until
 from tests.stage import until as until_soon
 
+STALLING = ("--ring-bytes", "64KiB", "--max-frame-bytes", "8KiB", "--pause-limit", "0.2", "--heartbeat-interval", "0.3",
+            "--heartbeat-timeout", "0.3")  # fmt: skip
+"""Small rings, and heartbeats for a server that bears with 1.2 s of silence and waits 0.6 s for a reader."""
+
 
 def test_a_burst_of_five_thousand_arrives_whole_at_a_worker(play) -> None:
     """With the defaults, and a handler that takes its time (phoenix-channels-python-client: 80 % lost)."""
@@ -55,6 +59,28 @@ def test_topics_do_not_arrive_in_one_millisecond() -> None:
             assert all(later - earlier > 0.015 for earlier, later in zip(times, times[41:], strict=False))
 
     run(test)
+
+
+def test_a_worker_that_stalls_costs_no_connection_and_no_event(play) -> None:
+    """It may take longer than the server waits for a reader: what comes meanwhile is kept, in order (nats-io/nats.net.v1#506)."""
+
+    async def test(stage):
+        rig = await stage.run_worker(*STALLING, topics=4, workers=1)
+        first = stage.client
+        started = time.monotonic()
+        sent = await stage.flood("gated", 20_000, size=500)
+        await until_soon(lambda: time.monotonic() - started > 1.5)
+        assert not stage.ledger.all("gated")
+        stage.ledger.open_gate()
+        await until_soon(lambda: len(stage.ledger.all("gated")) == 20_000)
+        assert stage.client == first
+        summary = await rig.drain()
+
+        assert stage.ledger.repeats("gated", sent) == 0
+        assert summary["spilled"] > 0, "it is said that it did not fit"
+        assert "reconnects" not in summary
+
+    play(test, time_scale=0.02)
 
 
 def test_closing_does_not_wait_for_what_nobody_takes() -> None:
