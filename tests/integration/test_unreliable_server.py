@@ -91,7 +91,7 @@ def test_a_worker_outlives_it(play, until, seed) -> None:
         for process, was in zip(processes, resident, strict=True):
             assert process.memory_info().rss < was * 1.1, process.cmdline()
         ticks = stage.ledger.all("tick")
-        assert len(ticks) > 1_000
+        assert len(ticks) > 100
         for topic in stage.topics:
             assert growing([value for of, value in ticks if of == topic]), topic
         summary = await rig.drain()
@@ -146,7 +146,7 @@ def test_a_client_outlives_it(monkeypatch, seed) -> None:
 
             assert hostile.complete, hostile.done
             assert not any(task.done() for task in working)
-            assert received > 500
+            assert received > 100
             await until_here(lambda: descriptors() == opened)
             await until_here(lambda: len(asyncio.all_tasks()) == tasks)
             await until_here(lambda: grown_since(before) < _ALLOWED_BYTES)  # the latest connections' buffers go with them
