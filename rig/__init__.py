@@ -1,8 +1,8 @@
 """
 rig: a dependable Python worker for Phoenix Channels.
 
-What an application imports: `App`, `Event` and `State` for handlers and callbacks, `enqueue` for pushes that must not be lost,
-`connect` and `Presence` for a client, and the errors.
+What an application imports: `App`, `Event`, `Gap` and `State` for handlers and callbacks, `enqueue` for pushes that must not be
+lost, `connect` and `Presence` for a client, and the errors.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from rig.errors import (
     RigError,
     StoreFailed,
 )
+from rig.gap import Gap
 
 if TYPE_CHECKING:
     from rig.client.connect import connect
@@ -34,6 +35,7 @@ __all__ = [
     "ConnectError",
     "ConnectionLost",
     "Event",
+    "Gap",
     "JoinRefused",
     "JoinTimeout",
     "LocalProtocolError",

@@ -21,6 +21,7 @@ import msgspec
 import msgspec.inspect
 
 from rig.errors import AppError, HandlerSignatureError, LocalProtocolError
+from rig.gap import GAP_EVENT, Gap
 from rig.routing import Overflow, Pattern
 
 T = TypeVar("T")
@@ -29,6 +30,7 @@ HandlerType = TypeVar("HandlerType", bound=Handler)
 Lifespan: TypeAlias = Callable[["App"], AbstractAsyncContextManager[Any]]
 
 _KEY = re.compile(r"topic|payload(\.[^.]+)+")
+_CURSOR = re.compile(r"payload(\.[^.]+)+")
 
 
 class Context(Protocol):
@@ -147,6 +149,7 @@ class Route:
         timeout: Seconds that the handler may take; None for no limit.
         overflow: What happens to events when the worker cannot keep up; None takes `--overflow`.
         is_async: False if the handler is a plain function, which runs in a thread.
+        cursor: The field that numbers the events of the topic, as "payload.<path>"; None if they have none.
     """
 
     pattern: Pattern
@@ -158,6 +161,7 @@ class Route:
     timeout: float | None
     overflow: Overflow | None
     is_async: bool
+    cursor: str | None = None
 
     @property
     def name(self) -> str:
@@ -180,6 +184,8 @@ class App:
         self.name = name
         self.lifespan: Lifespan = lifespan or _no_lifespan
         self.routes: list[Route] = []
+        self.gap_routes: list[Route] = []
+        """The callbacks of `on_gap`, as routes of all topics."""
         self.topics: dict[str, Any] = {}
         """The topics named by `join`, with the payload that each is joined with."""
         self.state_callbacks: list[StateCallback] = []
@@ -195,6 +201,7 @@ class App:
         backoff: float | None = None,
         timeout: float | None = None,
         overflow: Overflow | None = None,
+        cursor: str | None = None,
     ) -> Callable[[HandlerType], HandlerType]:
         """
         Handle the events of some topics.
@@ -213,6 +220,9 @@ class App:
             overflow: What happens to events when the worker cannot keep up: "spill" (kept on disk), "block" (the server waits),
                 "drop_newest", "drop_oldest", or "latest", where the newest of each key (each topic where key is None) replaces
                 the one before it. None takes `--overflow`. Where several patterns match, that of the first counts.
+            cursor: The field that numbers the topic's events, as "payload.id": a whole number or a text that grows from event to
+                event. The newest is sent with every join, so that the server can send what was missed, and an event that is not
+                above it is not handled again. All handlers of a topic that name one name the same.
 
         Raises:
             AppError: If a pattern or an option cannot be used.
@@ -223,6 +233,8 @@ class App:
             raise AppError(f"key={key!r}: write 'topic', a field such as 'payload.user_id', or None where order does not matter")
         if retries is not None and (not isinstance(retries, int) or retries < 0):
             raise AppError(f"retries={retries!r}: write a whole number, 0 or more")
+        if cursor is not None and not _CURSOR.fullmatch(cursor):
+            raise AppError(f"cursor={cursor!r}: write a field such as 'payload.id', or None where events have no number")
         for name, value in (("backoff", backoff), ("timeout", timeout)):
             if value is not None and (not isinstance(value, int | float) or not value >= 0):
                 raise AppError(f"{name}={value!r}: write seconds, 0 or more")
@@ -231,8 +243,8 @@ class App:
 
         def register(handler: HandlerType) -> HandlerType:
             payload_type = _payload_type(handler)
-            is_async = inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None))  # noqa: B004
-            self.routes.append(Route(pattern, handler, payload_type, key, retries, backoff, timeout, overflow, is_async))
+            is_async = _is_async(handler)
+            self.routes.append(Route(pattern, handler, payload_type, key, retries, backoff, timeout, overflow, is_async, cursor))
             return handler
 
         return register
@@ -250,8 +262,26 @@ class App:
         Raises:
             HandlerSignatureError: If it does not take exactly one state.
         """
-        _check_state_callback(callback)
+        _check_callback(callback, State, "@app.on_state", "a callback takes one state, as in (state: rig.State)")
         self.state_callbacks.append(callback)
+        return callback
+
+    def on_gap(self, callback: HandlerType) -> HandlerType:
+        """
+        Be told when a topic is joined again after a time in which it was not, and what became of the events of that time.
+
+        Used as a decorator, without parentheses. All callbacks are called, in the order of declaration, in one worker, in order
+        with the topic's events that are ordered by topic. One that raises is tried again as a handler is.
+
+        Args:
+            callback: A plain or an async function that takes a `rig.Gap`.
+
+        Raises:
+            HandlerSignatureError: If the function does not take exactly one gap.
+        """
+        _check_callback(callback, Gap, "@app.on_gap", "a callback of on_gap takes one gap, as in (gap: rig.Gap)")
+        pattern, is_async = Pattern("*", GAP_EVENT), _is_async(callback)
+        self.gap_routes.append(Route(pattern, callback, Gap, "topic", None, None, None, None, is_async))
         return callback
 
     def join(self, *topics: str, payload: Any = None) -> None:
@@ -281,13 +311,8 @@ async def _no_lifespan(app: App) -> AsyncIterator[None]:
 
 def _payload_type(handler: Handler) -> Any:
     """Return T of the parameter's `Event[T]`, `Any` for a bare one, and insist on exactly one parameter."""
-    parameter = _event_parameter(handler)
-    target = _innermost(handler)
-    try:
-        hints = get_type_hints(target if inspect.isroutine(target) else type(target).__call__)
-    except Exception as exc:  # an annotation in quotes is evaluated, and may do anything
-        raise HandlerSignatureError(f"{_where(handler)}: the annotation of its event cannot be resolved ({exc})") from exc
-    annotation = hints.get(parameter, Any)
+    parameter = _only_parameter(handler, "@app.on(…)", "a handler takes one event, as in (event: rig.Event)")
+    annotation = _annotation(handler, parameter)
     if annotation in (Any, Event, inspect.Parameter.empty):
         return Any
     if get_origin(annotation) is not Event:
@@ -301,20 +326,25 @@ def _payload_type(handler: Handler) -> Any:
     return Any
 
 
-def _check_state_callback(callback: StateCallback) -> None:
-    parameter = _only_parameter(callback, "@app.on_state", "a callback takes one state, as in (state: rig.State)")
-    target = _innermost(callback)
+def _check_callback(callback: Callable[..., Any], takes: type, decorator: str, remedy: str) -> None:
+    """Insist that a function takes exactly one argument, of this type if it says of which."""
+    parameter = _only_parameter(callback, decorator, remedy)
+    annotation = _annotation(callback, parameter)
+    if annotation not in (Any, takes):
+        raise HandlerSignatureError(f"{_where(callback)}: {parameter!r} is annotated {annotation!r}; write rig.{takes.__name__}")
+
+
+def _annotation(function: Callable[..., Any], parameter: str) -> Any:
+    target = _innermost(function)
     try:
         hints = get_type_hints(target if inspect.isroutine(target) else type(target).__call__)
     except Exception as exc:  # an annotation in quotes is evaluated, and may do anything
-        raise HandlerSignatureError(f"{_where(callback)}: the annotation of its state cannot be resolved ({exc})") from exc
-    annotation = hints.get(parameter, Any)
-    if annotation not in (Any, State):
-        raise HandlerSignatureError(f"{_where(callback)}: {parameter!r} is annotated {annotation!r}; write rig.State")
+        raise HandlerSignatureError(f"{_where(function)}: the annotation of {parameter!r} cannot be resolved ({exc})") from exc
+    return hints.get(parameter, Any)
 
 
-def _event_parameter(handler: Handler) -> str:
-    return _only_parameter(handler, "@app.on(…)", "a handler takes one event, as in (event: rig.Event)")
+def _is_async(handler: Handler) -> bool:
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None))  # noqa: B004
 
 
 def _only_parameter(function: Callable[..., Any], decorator: str, remedy: str) -> str:

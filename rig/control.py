@@ -47,12 +47,13 @@ class RingsFds(msgspec.Struct, frozen=True):
 
 
 class RouteSpec(msgspec.Struct, frozen=True):
-    """What the io process must know of a handler: which events, by what they are ordered, and which of them may be dropped."""
+    """What the io process must know of a handler: which events, by what they are ordered and numbered, which may be dropped."""
 
     topic: str
     event: str
     key: str | None
     overflow: Overflow | None = None
+    cursor: str | None = None
 
 
 # What the supervisor says.
@@ -70,6 +71,8 @@ class IoSpec(msgspec.Struct, frozen=True, tag="io"):
         rings: For each worker, those between the two.
         counters: The descriptor of its page.
         run: A number that this run has drawn, the same for all its io processes: what they spill is known by it.
+        marks: That of its cursors, which its successor goes on from.
+        gaps: True if the application wants to be told of gaps.
     """
 
     settings: Settings
@@ -80,7 +83,9 @@ class IoSpec(msgspec.Struct, frozen=True, tag="io"):
     routes: list[RouteSpec]
     rings: list[RingsFds]
     counters: int
-    run: int = 0
+    run: int
+    marks: int
+    gaps: bool
 
 
 class WorkerSpec(msgspec.Struct, frozen=True, tag="worker"):

@@ -39,6 +39,10 @@ IO_COUNTERS = (
     "pushes_timed_out",
     "pushes_failed",
     "connect_ns",
+    "duplicates",
+    "gaps_nothing_missed",
+    "gaps_replayed",
+    "gaps_not_replayed",
     "recovered",
     "dropped_oldest",
     "dropped_newest",
@@ -59,9 +63,9 @@ IO_COUNTERS = (
     "outbox_rows",
 )
 """
-Of the io process. Events: received + recovered (of an earlier run) = routed + unrouted + late (after a drain); of those routed, the
-ones that a policy dropped, and those too large for a ring that no store took, are never handled. `spill_backlog` is how many events
-in spill.db no worker is done with.
+Of the io process. Events: received + recovered (of an earlier run) = routed + unrouted + late (after a drain) + duplicates (by
+cursor); of those routed, the ones that a policy dropped, and those too large for a ring that no store took, are never handled.
+`spill_backlog` is how many events in spill.db no worker is done with.
 """
 IO_HISTOGRAMS = ("heartbeat_rtt",)
 WORKER_COUNTERS = ("handled", "failed", "retried", "redelivered", "quarantined", "invalid", "pushes")

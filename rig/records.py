@@ -12,6 +12,7 @@ What is inside a record: how events, pushes and their results travel between the
     STORED          MessagePack list of two integers, see `encode_stored`            events
     ENQUEUE         MessagePack list of EnqueueRequest                               storage
     DEAD_LETTERS    MessagePack list of DeadLetter                                   storage
+    GAP             JSON of a `rig.gap.Gap`; it counts no event                      events
 
 A record of events says each (topic, event) once; the number of an event counts these pairs. The io process keeps the pairs
 from one record to the next, so that the names are mostly the same bytes, which the worker has seen. Payloads travel as the JSON
@@ -30,6 +31,7 @@ import msgspec
 
 from rig.app import State
 from rig.errors import RemoteProtocolError
+from rig.gap import Gap
 
 _LENGTH = struct.Struct("<I")
 _NUMBER = struct.Struct("<Q")
@@ -45,6 +47,7 @@ class Kind(IntEnum):
     RESET = 5
     ENQUEUE = 6
     DEAD_LETTERS = 7
+    GAP = 8
     STATE = 9
     STORED = 10
 
@@ -170,6 +173,7 @@ _state = msgspec.msgpack.Decoder(State).decode
 _stored = msgspec.msgpack.Decoder(tuple[int, int]).decode
 _enqueues = msgspec.msgpack.Decoder(list[EnqueueRequest]).decode
 _letters = msgspec.msgpack.Decoder(list[DeadLetter]).decode
+_gap = msgspec.json.Decoder(Gap).decode
 
 
 def encode_names(names: Sequence[str]) -> bytes:
@@ -257,6 +261,24 @@ def encode_state(state: State) -> bytes:
 def decode_state(payload: bytes) -> State:
     """Return the state of a STATE record."""
     return _state(payload)
+
+
+def encode_gap(gap: Gap) -> bytes:
+    """Return the payload of a GAP record."""
+    return _json(gap)
+
+
+def decode_gap(payload: bytes) -> Gap:
+    """
+    Return the gap of a GAP record.
+
+    Raises:
+        RemoteProtocolError: If the payload is not what the io process puts into a record.
+    """
+    try:
+        return _gap(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise RemoteProtocolError(f"a record of a gap that cannot be read: {exc}") from exc
 
 
 def encode_stored(row: int, index: int) -> bytes:

@@ -236,6 +236,9 @@ def test_wrong_signature_is_refused_with_a_sentence(handler: Any, sentence: str)
         ({"timeout": float("nan")}, "timeout=nan"),
         ({"timeout": "5"}, "timeout='5': write seconds"),
         ({"overflow": "drop"}, "overflow='drop': write one of spill, block, drop_oldest, drop_newest, latest"),
+        ({"cursor": "id"}, "cursor='id': write a field such as 'payload.id', or None"),
+        ({"cursor": "topic"}, "cursor='topic'"),
+        ({"cursor": "payload."}, "cursor="),
     ],
 )
 def test_option_that_cannot_be_used_is_refused(options: dict[str, Any], sentence: str) -> None:
@@ -396,3 +399,56 @@ def test_arguments_of_a_push_go_together(arguments: dict[str, Any], says: str) -
 
     with pytest.raises(LocalProtocolError, match=says):
         asyncio.run(event.push("ack", **arguments))
+
+
+def test_cursor_is_kept_with_the_route() -> None:
+    """The field that numbers a topic's events, None without one."""
+    app = App()
+    app.on("room:*", "tick", cursor="payload.meta.id")(async_handler)
+    app.on("room:*", "tock")(async_handler)
+
+    assert [route.cursor for route in app.routes] == ["payload.meta.id", None]
+
+
+async def async_handler(event: Event[Any]) -> None: ...
+
+
+def test_callbacks_of_gaps_stay_what_they_were() -> None:
+    """They are routes of their own, none of which handles an event, and the function can still be called."""
+    app = App()
+
+    @app.on_gap
+    async def first(gap: rig.Gap) -> None: ...
+
+    @app.on_gap
+    def second(gap) -> None:  # type: ignore[no-untyped-def]
+        ...
+
+    assert [(route.handler, route.is_async) for route in app.gap_routes] == [(first, True), (second, False)]
+    assert app.routes == []
+    assert second(None) is None
+
+
+def takes_nothing() -> None: ...
+def takes_two(gap: rig.Gap, more: int) -> None: ...
+def takes_an_event(gap: Event[Any]) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("callback", "sentence"),
+    [
+        (
+            takes_nothing,
+            r"handler takes_nothing \(.*\) takes \(\) -> None: a callback of on_gap takes one gap, as in \(gap: rig.Gap\)",
+        ),
+        (takes_two, "a callback of on_gap takes one gap"),
+        (takes_an_event, "'gap' is annotated .*Event.*; write rig.Gap"),
+        (generator, "yields"),
+        ("callback", "'callback' is not a function"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_wrong_callback_of_gaps_is_refused_with_a_sentence(callback: Any, sentence: str) -> None:
+    """It fails at start-up, as a handler does."""
+    with pytest.raises(HandlerSignatureError, match=sentence):
+        App().on_gap(callback)

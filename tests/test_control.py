@@ -37,7 +37,18 @@ from rig.control import (
 FDS = RingsFds(RingFds(3, (4,)), RingFds(5, (6, 7)), RingFds(8, (9,)), RingFds(10, (11,)))
 SETTINGS = Settings(target="app:app", param={"token": "x"}, header=(("a", "b"),))
 TO_CHILD = [
-    IoSpec(SETTINGS, "io-1", 1, "ws://x/socket", {"a:*": {"since": 1}}, [RouteSpec("a:*", "tick", None)], [FDS], 10),
+    IoSpec(
+        SETTINGS,
+        "io-1",
+        1,
+        "ws://x/socket",
+        {"a:*": {"since": 1}},
+        [RouteSpec("a:*", "tick", None, cursor="payload.id")],
+        [FDS],
+        10,
+        marks=11,
+        gaps=True,
+    ),
     WorkerSpec(SETTINGS, 1, [FDS, FDS], 11),
     DescribeSpec(SETTINGS),
     Drain(),

@@ -99,9 +99,9 @@ def _print(loaded: Loaded, description: "Description") -> None:
 
 
 def _subscriptions(description: "Description") -> "Table":
-    table = _table("Subscriptions", "topic", "event", "handler", "payload", "key", "retries", "timeout", "overflow")
+    table = _table("Subscriptions", "topic", "event", "handler", "payload", "key", "cursor", "retries", "timeout", "overflow")
     for route in description.routes:
-        options = (route.key, route.retries, route.timeout, route.overflow)
+        options = (route.key, route.cursor, route.retries, route.timeout, route.overflow)
         cells = (route.topic, route.event, route.handler, route.payload, *options)
         table.add_row(*("-" if cell is None else str(cell) for cell in cells))
     return table

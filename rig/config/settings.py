@@ -181,6 +181,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "after which a durable push is not sent any more but put with the dead letters; 0 for never", (*RUN, *PUSH), unit="s"
         ),
     ] = 0.0
+    cursor_field: Annotated[
+        Annotated[str, Meta(min_length=1)],
+        About("where a join payload has the newest cursor of its topic, for the server to send what was missed"),
+    ] = "last_seen_id"
+    resumed_field: Annotated[
+        Annotated[str, Meta(min_length=1)],
+        About("where the answer to a join says whether what was missed follows: true or false"),
+    ] = "resumed"
     status_interval: Annotated[SecondsOrZero, About("time between two status lines; 0 prints none", unit="s")] = 5.0
     mock_rate: Annotated[
         float,

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from rig.counters import Page
 from rig.io.outlet import Outlet
 from rig.io.overflow import Overflow
-from rig.io.router import Router, SlotByEvent
+from rig.io.router import BY_EVENT, UNROUTED, Router
 from rig.phoenix.message import AnyMessage
+from rig.records import Kind
+from rig.routing import shard
 
 
 class Dispatch:
@@ -42,30 +44,47 @@ class Dispatch:
         now = time.monotonic_ns()
         memo, find = self._router.memo, self._router.find
         outlets = self._outlets
-        unrouted = 0
+        left_out = {UNROUTED: 0, BY_EVENT: 0}
         for message in messages:
             try:
                 slot = memo[message.topic][message.event]
             except KeyError:
                 slot = find(message.topic, message.event)
             if slot.worker < 0:
-                if not isinstance(slot, SlotByEvent):
-                    unrouted += 1
+                chosen = slot.choose(message.payload, message.join_ref is not None)
+                if chosen is None:
+                    left_out[slot.worker] += 1
                     continue
-                slot = slot.choose(message.payload)
+                slot = chosen
             outlet = outlets[slot.worker]
             if slot.names is not outlet.names:
                 outlet.names.enter(slot)
             outlet.numbers.append(slot.number)
             outlet.payloads.append(message.payload)
-        waits = False
-        for outlet in outlets:
-            if outlet.numbers:
-                waits = outlet.publish(now, binary=binary) or waits
-        words[self._routed] += count - unrouted
-        if unrouted:
+        waits = self._publish(now, binary=binary)
+        unrouted, duplicates = left_out[UNROUTED], left_out[BY_EVENT]
+        words[self._routed] += count - unrouted - duplicates
+        if unrouted or duplicates:
             self._page.add("unrouted", unrouted)
+            self._page.add("duplicates", duplicates)
         if waits:
+            self._overflow.judge()
+
+    def redeliver(self, messages: Sequence[AnyMessage], *, binary: bool) -> None:
+        """Publish events that were received before and are to be tried again, whatever their cursors are."""
+        routed = 0
+        for message in messages:
+            slot = self._router.slot(message.topic, message.event, message.payload)
+            if slot.worker >= 0:
+                outlet = self._outlets[slot.worker]
+                if slot.names is not outlet.names:
+                    outlet.names.enter(slot)
+                outlet.numbers.append(slot.number)
+                outlet.payloads.append(message.payload)
+                routed += 1
+        self._page.add("received", routed)
+        self._page.add("routed", routed)
+        if self._publish(time.monotonic_ns(), binary=binary):
             self._overflow.judge()
 
     @property
@@ -73,7 +92,23 @@ class Dispatch:
         """True if all that was taken is in the rings."""
         return not any(outlet.full for outlet in self._outlets)
 
+    def announce(self, topic: str, record: bytes, kind: Kind) -> None:
+        """Put a record that holds no event behind the events of a topic that were received before."""
+        if self._draining:
+            return
+        outlet = self._outlets[shard(topic.encode(), len(self._outlets))]
+        if outlet.send(record, kind, time_ns=time.monotonic_ns()):
+            self._overflow.judge()
+
     async def drain(self) -> None:
         """Take no more events, and return when what was taken is in the rings."""
         self._draining = True
         await self._overflow.drain()
+
+    def _publish(self, now_ns: int, *, binary: bool) -> bool:
+        """Make records of what was gathered, and say whether something waits for room."""
+        waits = False
+        for outlet in self._outlets:
+            if outlet.numbers:
+                waits = outlet.publish(now_ns, binary=binary) or waits
+        return waits

@@ -21,8 +21,9 @@ from rig.connection import Connection
 from rig.control import AuthenticationGivenUp, Control, Drain, Drained, DumpFlight, Failed, FlightDumped, IoSpec, Ready, Stop
 from rig.counters import IO_COUNTERS, IO_HISTOGRAMS, Page
 from rig.dialling import Dialler
-from rig.errors import RigError
+from rig.errors import RigError, StoreFailed
 from rig.flight import Flight, FlightLog
+from rig.gap import Gap
 from rig.io.auth_failure import AuthFailure
 from rig.io.dispatch import Dispatch
 from rig.io.keeper import Keeper
@@ -31,11 +32,14 @@ from rig.io.overflow import Overflow
 from rig.io.owner import Owner
 from rig.io.relay import Relay
 from rig.io.report import Reporter
+from rig.io.resume import Resume
 from rig.io.router import Router
+from rig.io.saving import StoredCursors
 from rig.io.spiller import Spiller
 from rig.io.storing import Inlet
+from rig.marks import Marks
 from rig.phoenix import Socket, events
-from rig.records import encode_state
+from rig.records import Kind, encode_gap, encode_state
 from rig.renewal import Renewal
 from rig.store import StateDirectory
 from rig.transport import TransportChoice
@@ -100,8 +104,20 @@ class IoProcess:
             fallback=lambda: _fallback(dialler, settings),
             name=spec.name,
         )
-        outlets = [Outlet(*attach(rings.events)) for rings in spec.rings]
-        router = Router(spec.routes, len(outlets), overflow=settings.overflow)
+        events_rings = [attach(rings.events) for rings in spec.rings]
+        self._has_cursors = any(route.cursor for route in spec.routes)
+        self._cursors = StoredCursors(StateDirectory(Path(settings.state_dir or ".")).database) if self._has_cursors else None
+        resume = self._resume = Resume(
+            Marks.attach(spec.marks),
+            [memory for memory, _ in events_rings],
+            page=page,
+            tell=self._tell_gap,
+            cursor_field=settings.cursor_field,
+            resumed_field=settings.resumed_field,
+            store=self._cursors,
+        )
+        outlets = self._outlets = [Outlet(memory, bell) for memory, bell in events_rings]
+        router = self._router = Router(spec.routes, len(outlets), overflow=settings.overflow, tracks=resume.track)
         self._spiller = Spiller(
             outlets,
             router,
@@ -137,8 +153,11 @@ class IoProcess:
     async def run(self) -> None:
         """Keep the connection until told to stop, or until the supervisor is gone."""
         self._reporter.tell()
+        await self._resume.load()
+        self._resume.take_over(self._router, self._outlets)
         for topic, payload in self._spec.joins.items():
-            self._connection.join(topic, self._dialler.join_payload(payload))
+            with_cursor = self._resume.join_payload(topic, payload, has_cursor=self._router.has_cursor(topic))
+            self._connection.join(topic, self._dialler.join_payload(with_cursor))
         await self._spiller.start(self._overflow.look)
         self._connection.start()
         for relay in self._relays:
@@ -150,12 +169,25 @@ class IoProcess:
         for relay in self._relays:
             relay.stop()
         await self._keeper.close()
+        await self._close_cursors()
         await self._renewal.close()
         await self._connection.close()
         self._overflow.close()
         await self._spiller.close()
         await self._dialler.close()
         await self._flight_log.close()
+
+    async def _close_cursors(self) -> None:
+        await self._resume.close()
+        if self._cursors is not None:
+            try:
+                await self._cursors.close()
+            except StoreFailed as exc:
+                log.error("the store was not closed", reason=str(exc))
+
+    def _tell_gap(self, gap: Gap) -> None:
+        if self._spec.gaps:
+            self._dispatch.announce(gap.topic, encode_gap(gap), Kind.GAP)
 
     async def _obey(self) -> None:
         """Return when there is nothing more to do."""
@@ -184,6 +216,8 @@ class IoProcess:
             match event:
                 case events.MessagesReceived(messages=messages, binary=binary):
                     self._dispatch.dispatch(messages, binary=binary)
+                    if self._has_cursors:
+                        self._resume.dispatched()
                 case events.ReplyReceived() | events.PushTimedOut() | events.PushInterrupted() | events.PushRejected():
                     for relay in self._relays:
                         if relay.owns(event.push):
@@ -202,6 +236,7 @@ class IoProcess:
         self._reporter.report(event)
         self._renewal.note(event)
         self._keeper.note(event)
+        self._resume.note(event)
         self._auth_failure.note(event)
         if isinstance(event, events.SocketClosed):
             self._flight_log.lost(event)

@@ -68,7 +68,7 @@ class Redelivery:
         for binary in (False, True):
             messages = [_message(letter) for letter in letters if letter.binary is binary]
             if messages:
-                self._dispatch.dispatch(messages, binary=binary)
+                self._dispatch.redeliver(messages, binary=binary)
         while not self._dispatch.settled:  # noqa: ASYNC110 - a full ring has no bell for its producer
             await asyncio.sleep(_LOOK_AGAIN)
         log.info("dead letters are tried again", letters=len(letters))

@@ -2,10 +2,12 @@
 Which worker takes an event: found once for each (topic, event), then looked up.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rig.control import RouteSpec
+from rig.cursors import CursorOf, cursor_reader
+from rig.io.track import Track
 from rig.keys import KeyOf, payload_key
 from rig.routing import Overflow, Pattern, shard
 
@@ -41,9 +43,15 @@ class Slot:
         self.names: object = None
         self.number = 0
 
-    def choose(self, payload: Any) -> "Slot":
-        """Return the slot of one event."""
-        return self
+    def choose(self, payload: Any, pushed: bool = False) -> "Slot | None":
+        """
+        Return the slot of one event, None if it is not to be handled; asked where `worker` does not say.
+
+        Args:
+            payload: As it came.
+            pushed: True if the channel sent it to us alone, False if it may be a broadcast.
+        """
+        return None if self.worker == UNROUTED else self
 
     def key(self, payload: Any) -> bytes:
         """Return what an event is ordered by; the topic where order does not matter."""
@@ -61,7 +69,7 @@ class SlotByEvent(Slot):
         self._slots = [Slot(topic, event, worker, route=route, overflow=overflow, key=key) for worker in range(workers)]
         self._next = 0
 
-    def choose(self, payload: Any) -> Slot:
+    def choose(self, payload: Any, pushed: bool = False) -> Slot | None:
         """Return the slot of one event."""
         if self._key is None:
             self._next = (self._next + 1) % len(self._slots)
@@ -69,30 +77,78 @@ class SlotByEvent(Slot):
         return self._slots[shard(self.key(payload), len(self._slots))]
 
 
+class SlotByCursor(SlotByEvent):
+    """
+    A slot whose events have a cursor: those that were received before are not handled again.
+
+    Attributes:
+        inner: What it would be without a cursor.
+        read: Payload → cursor, None if it has none.
+        track: Of the topic.
+    """
+
+    __slots__ = ("inner", "read", "track")
+
+    def __init__(self, slot: Slot, read: CursorOf, track: Track) -> None:
+        super().__init__(slot.topic, slot.event, 0, route=slot.route, overflow=slot.overflow, key=None)
+        self.inner, self.read, self.track = slot, read, track
+
+    def choose(self, payload: Any, pushed: bool = False) -> Slot | None:
+        """Return the slot of one event, None if it was received before."""
+        cursor = self.read(payload)
+        if cursor is not None and not self.track.admit(cursor, pushed):
+            return None
+        return self.inner if self.inner.worker >= 0 else self.inner.choose(payload)
+
+
 class Router:
     """The routes of the application, with a memory of what was asked."""
 
-    def __init__(self, routes: Sequence[RouteSpec], workers: int, *, overflow: Overflow = "spill") -> None:
+    def __init__(
+        self,
+        routes: Sequence[RouteSpec],
+        workers: int,
+        *,
+        overflow: Overflow = "spill",
+        tracks: Callable[[str], Track] | None = None,
+    ) -> None:
         """
-        Take the routes.
+        Compile the routes.
 
         Args:
             routes: In the order of declaration.
             workers: How many there are.
             overflow: For routes that do not say.
+            tracks: Returns the track of a topic; None passes over cursors.
         """
         self._routes = [(Pattern(route.topic, route.event), route) for route in routes]
         self._keys = {route.key: payload_key(route.key) for route in routes if route.key is not None and route.key != "topic"}
-        self._workers, self._overflow = workers, overflow
+        self._cursors = [(pattern, route.cursor, route.key) for pattern, route in self._routes if route.cursor]
+        self._readers = {path: cursor_reader(path) for _, path, _ in self._cursors if path is not None}
+        self._workers, self._overflow, self._tracks = workers, overflow, tracks
         self._remembered = 0
         self._muted: set[str] = set()
         self.memo: dict[str, dict[str, Slot]] = {}
         """Topic → event → slot."""
 
+    def known(self, topic: str, event: str) -> Slot:
+        """Return the slot of (topic, event)."""
+        found = self.memo.get(topic, {}).get(event)
+        return self.find(topic, event) if found is None else found
+
     def slot(self, topic: str, event: str, payload: Any) -> Slot:
-        """Return the slot of one event."""
-        known = self.memo.get(topic, {}).get(event)
-        return (self.find(topic, event) if known is None else known).choose(payload)
+        """Return the slot of one event, whatever its cursor is."""
+        known = self.known(topic, event)
+        slot = known.inner if isinstance(known, SlotByCursor) else known
+        return slot.choose(payload) or slot
+
+    def has_cursor(self, topic: str) -> bool:
+        """Return True if events of the topic may have a cursor."""
+        return any(pattern.covers(topic) for pattern, _, _ in self._cursors)
+
+    def goes_to_one_worker(self, topic: str) -> bool:
+        """Return True if all events of the topic that may have a cursor go to the same worker."""
+        return self._workers == 1 or all(key == "topic" for pattern, _, key in self._cursors if pattern.covers(topic))
 
     def find(self, topic: str, event: str) -> Slot:
         """Return the slot of (topic, event), and remember it. The first route that matches gives ordering key and policy."""
@@ -114,6 +170,13 @@ class Router:
         self.memo.pop(topic, None)
 
     def _make(self, topic: str, event: str) -> Slot:
+        slot = self._by_key(topic, event)
+        if self._tracks is None or slot.worker == UNROUTED:
+            return slot
+        path = next((path for pattern, path, _ in self._cursors if path and pattern.match(topic, event) is not None), None)
+        return slot if path is None else SlotByCursor(slot, self._readers[path], self._tracks(topic))
+
+    def _by_key(self, topic: str, event: str) -> Slot:
         if topic in self._muted:
             return Slot(topic, event, UNROUTED)
         number = next((number for number, (pattern, _) in enumerate(self._routes) if pattern.match(topic, event) is not None), None)

@@ -51,12 +51,13 @@ class Consumer:
 
     __slots__ = ("_base", "_data", "_mask", "_memory", "_position", "_words")
 
-    def __init__(self, memory: RingMemory) -> None:
+    def __init__(self, memory: RingMemory, *, start: int | None = None) -> None:
         """
         Start at the committed head: what a predecessor polled and did not commit comes again.
 
         Args:
             memory: The ring. It must stay open as long as the consumer is used.
+            start: Where to start instead, for one that only looks: where a record ends that nothing has overwritten since.
 
         Raises:
             ValueError: If `memory` is closed.
@@ -66,7 +67,7 @@ class Consumer:
         self._words = memory.words
         self._base = memory.data_offset
         self._mask = memory.capacity - 1
-        self._position: int = memory.words[HEAD]
+        self._position: int = memory.words[HEAD] if start is None else start
 
     @property
     def position(self) -> int:

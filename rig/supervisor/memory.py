@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from rig.config import Settings
 from rig.control import RingFds, RingsFds
 from rig.counters import IO_COUNTERS, IO_HISTOGRAMS, WORKER_COUNTERS, WORKER_HISTOGRAMS, Page
+from rig.marks import Marks
 from rig.ring import Doorbell, RingMemory
 
 
@@ -91,11 +92,17 @@ class SharedMemory:
     Attributes:
         workers: One entry per worker.
         io_pages: The counters of each io process.
+        io_marks: The cursors of each io process.
     """
 
-    def __init__(self, settings: Settings, workers: int) -> None:
+    def __init__(self, settings: Settings, workers: int, *, topics: int = 0) -> None:
         """
         Make the rings, all of the size that the settings say; pages that are never written take no memory.
+
+        Args:
+            settings: For sizes and numbers.
+            workers: How many there are.
+            topics: How many are joined at the start.
 
         Raises:
             OSError: If the system has no descriptor or no memory left.
@@ -109,6 +116,7 @@ class SharedMemory:
             for _ in range(workers)
         ]
         self.io_pages = [Page.create(IO_COUNTERS, IO_HISTOGRAMS) for _ in range(settings.io_processes)]
+        self.io_marks = [Marks.create(topics, workers) for _ in range(settings.io_processes)]
 
     def close(self) -> None:
         """Free it, once no child needs it."""
@@ -120,6 +128,8 @@ class SharedMemory:
             worker.page.close()
         for page in self.io_pages:
             page.close()
+        for marks in self.io_marks:
+            marks.close()
 
 
 def _allow_descriptors(count: int) -> None:

@@ -15,6 +15,7 @@ _OF_IO = (
     *("batches", "received", "routed", "unrouted", "late", "dropped", "malformed", "oversize", "reconnects"),
     *("recovered", "dropped_oldest", "dropped_newest", "dropped_latest", "dropped_large", "spilled", "spill_backlog"),
 )
+_OF_CURSORS = ("duplicates", "gaps_nothing_missed", "gaps_replayed", "gaps_not_replayed")
 _WORST_FIRST = ("draining", "offline", "connecting", "degraded", "connected")
 _ENDS_KEPT = 16
 
@@ -49,6 +50,10 @@ class Totals:
     dropped_large: int
     spilled: int
     spill_backlog: int
+    duplicates: int
+    gaps_nothing_missed: int
+    gaps_replayed: int
+    gaps_not_replayed: int
 
     @property
     def unfinished(self) -> int:
@@ -109,7 +114,7 @@ class Status:
 
     def totals(self) -> Totals:
         """Return the counts since the start."""
-        of_io = {name: _sum(self._memory.io_pages, name) for name in _OF_IO}
+        of_io = {name: _sum(self._memory.io_pages, name) for name in (*_OF_IO, *_OF_CURSORS)}
         return Totals(**of_io, **{name: _sum(self._pages, name) for name in WORKER_COUNTERS})
 
     def interval(self) -> Interval:

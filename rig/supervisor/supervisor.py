@@ -91,7 +91,7 @@ class Supervisor:
                 log.info("no --url: the bundled mock server plays the Max platform", url=mock.url)
             with claimed(self._settings, description.name) as directory:
                 self._settings = msgspec.structs.replace(self._settings, state_dir=str(directory.path))
-                memory = _make_memory(self._settings)
+                memory = _make_memory(self._settings, len(description.joins))
                 try:
                     return await self._run(description, mock.url if mock else self._settings.url or "", memory)
                 finally:
@@ -145,15 +145,16 @@ class Supervisor:
 
     def _make_io(self, description: Description, url: str, memory: SharedMemory) -> None:
         settings = self._settings
-        routes = [RouteSpec(route.topic, route.event, route.key, route.overflow) for route in description.routes]
+        routes = [RouteSpec(route.topic, route.event, route.key, route.overflow, route.cursor) for route in description.routes]
+        gaps = bool(description.gap_callbacks)
         joins = _spread(description.joins, settings.io_processes)
         run = secrets.randbits(32)
-        for index, page in enumerate(memory.io_pages):
+        for index, (page, marks) in enumerate(zip(memory.io_pages, memory.io_marks, strict=True)):
             name = "io" if settings.io_processes == 1 else f"io-{index}"
             rings = [worker.fds[index] for worker in memory.workers]
-            io_spec = IoSpec(settings, name, index, url, joins[index], routes, rings, page.fd, run)
+            io_spec = IoSpec(settings, name, index, url, joins[index], routes, rings, page.fd, run, marks.fd, gaps)
             died = partial(self._io_died, page)
-            self._ios.append(Child(name, "rig.io", io_spec, (*_flat(rings), page.fd), self._heard, died))
+            self._ios.append(Child(name, "rig.io", io_spec, (*_flat(rings), page.fd, marks.fd), self._heard, died))
             if settings.io_processes > 1 and not joins[index]:
                 log.warning("no topic falls to this io process: fewer --io-processes would do", name=name)
         self._states = {child.name: _STARTING for child in self._ios}
@@ -239,9 +240,9 @@ class Supervisor:
         log.info("done", **fields, unfinished=totals.unfinished, **quantiles)
 
 
-def _make_memory(settings: Settings) -> SharedMemory:
+def _make_memory(settings: Settings, topics: int) -> SharedMemory:
     try:
-        return SharedMemory(settings, settings.resolve_workers())
+        return SharedMemory(settings, settings.resolve_workers(), topics=topics)
     except OSError as exc:
         raise AppError(
             f"there is no room for the shared memory ({exc}): take fewer --workers or --io-processes, or smaller --ring-bytes"

@@ -13,8 +13,9 @@ from typing import Any, TypeAlias
 import msgspec
 
 from rig.app import Event, Route
+from rig.gap import GAP_EVENT
 from rig.keys import KeyOf, payload_key
-from rig.records import decode_names
+from rig.records import decode_gap, decode_names
 from rig.routing import lane
 
 MEMO_LIMIT = 100_000
@@ -97,7 +98,8 @@ class Table:
 class Bindings:
     """All routes of an app, with a memory of what was asked."""
 
-    def __init__(self, routes: Sequence[Route], lanes: int, executor: Executor) -> None:
+    def __init__(self, routes: Sequence[Route], lanes: int, executor: Executor, *, gap_routes: Sequence[Route] = ()) -> None:
+        self._gaps = [(route, _decoder(route.payload_type), _gap_runner(_runner(route, executor))) for route in gap_routes]
         self._routes, self._lanes = routes, lanes
         self._parts = {id(route): (_decoder(route.payload_type), _runner(route, executor)) for route in routes}
         self._keys = {key: payload_key(key) for route in routes if (key := route.key) is not None and key != "topic"}
@@ -123,6 +125,17 @@ class Bindings:
             return self._memo[topic][event]
         except KeyError:
             return self._find(topic, event)
+
+    def of_gap(self, payload: bytes) -> tuple[int, list[Call]]:
+        """
+        Return the lane of a gap, which is that of its topic, and the callbacks.
+
+        Raises:
+            RemoteProtocolError: If the payload is not that of a GAP record.
+        """
+        topic = decode_gap(payload).topic
+        calls = [Call(topic, GAP_EVENT, {}, route, decode, run) for route, decode, run in self._gaps]
+        return lane(topic.encode(), self._lanes), calls
 
     def _find(self, topic: str, event: str) -> Binding | None:
         self._remembered += 1
@@ -157,6 +170,15 @@ def _expect_bytes(payload: Any) -> bytes:
 def _runner(route: Route, executor: Executor) -> Run:
     run: Run = route.handler if route.is_async else functools.partial(_in_thread, executor, route.handler)  # type: ignore[assignment]
     return run if route.timeout is None else functools.partial(_limited, run, route.timeout)
+
+
+def _gap_runner(run: Run) -> Run:
+    """Let a callback have its gap, where a lane has the event that it travels as."""
+
+    async def run_with_gap(event: Event[Any]) -> None:
+        await run(event.payload.heard_by(event))
+
+    return run_with_gap
 
 
 async def _in_thread(executor: Executor, handler: Callable[[Event[Any]], Any], event: Event[Any]) -> None:

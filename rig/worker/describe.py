@@ -7,6 +7,7 @@ Only worker processes do this: what an import does, or breaks, stays away from t
 import importlib
 import sys
 import traceback
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ class RouteDescription(msgspec.Struct, frozen=True):
     retries: int | None
     timeout: float | None
     overflow: Overflow | None = None
+    cursor: str | None = None
 
 
 class Description(msgspec.Struct, frozen=True):
@@ -38,11 +40,13 @@ class Description(msgspec.Struct, frozen=True):
         name: The app's name.
         routes: Its handlers, in the order of declaration.
         joins: The topics to join, with their join payloads.
+        gap_callbacks: What is told of gaps, in the order of declaration.
     """
 
     name: str
     routes: list[RouteDescription]
     joins: dict[str, Any]
+    gap_callbacks: list[str] = []
 
 
 def load_app(target: str, *, app_dir: str = ".", factory: bool = False) -> App:
@@ -88,15 +92,30 @@ def describe(target: str, app_dir: str = ".", factory: bool = False) -> Descript
     Import an application and return what is in it.
 
     Raises:
-        AppError: If it cannot be loaded, has no handler and no topic, has nothing to join for one, or a join payload is no
-            JSON.
+        AppError: If it cannot be loaded, has no handler and no topic, has nothing to join for one, a join payload is no
+            JSON, or the cursor of a topic is not the same for all its handlers, or has no place in its join payload.
     """
     app = load_app(target, app_dir=app_dir, factory=factory)
     if not app.routes and not app.topics:
         raise AppError(f"{target} has neither handlers nor topics: add @app.on(topic, event) above a function")
     topics = joined_topics(app.topics, list(app.patterns))
     joins = {topic: _plain(topic, app.topics.get(topic, {})) for topic in topics}
-    return Description(app.name, [_describe(route) for route in app.routes], joins)
+    _check_cursors(app.routes, joins)
+    return Description(app.name, [_describe(route) for route in app.routes], joins, [route.name for route in app.gap_routes])
+
+
+def _check_cursors(routes: Sequence[Route], joins: Mapping[str, Any]) -> None:
+    with_cursor = [route for route in routes if route.cursor is not None]
+    for topic, payload in joins.items():
+        found = [route for route in with_cursor if route.pattern.covers(topic)]
+        for route in found:
+            if route.cursor != found[0].cursor:
+                raise AppError(
+                    f"topic {topic!r} has two cursors, {found[0].cursor} ({found[0].name}) and {route.cursor} ({route.name}): "
+                    "its events have one order, so name one field"
+                )
+        if found and not isinstance(payload, dict):
+            raise AppError(f"the join payload of {topic!r} is no object, so it has no place for the cursor: make it {{}} at least")
 
 
 def _plain(topic: str, payload: Any) -> Any:
@@ -109,7 +128,7 @@ def _plain(topic: str, payload: Any) -> Any:
 def _describe(route: Route) -> RouteDescription:
     payload = "any" if route.payload_type is Any else getattr(route.payload_type, "__name__", repr(route.payload_type))
     pattern = route.pattern
-    options = (route.key, route.retries, route.timeout, route.overflow)
+    options = (route.key, route.retries, route.timeout, route.overflow, route.cursor)
     return RouteDescription(pattern.topic, pattern.event, route.name, payload, *options)
 
 

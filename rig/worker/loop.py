@@ -122,7 +122,7 @@ class WorkerLoop:
         self._open.append(work)
         self._open_events += record.count
         try:
-            lists = self._sort(self._decode(record))
+            lists = self._gap(record) if record.kind == Kind.GAP else self._sort(self._decode(record))
         except (RemoteProtocolError, StoreFailed) as exc:
             self._page.add("invalid", record.count)
             log.error("a record of events was given up: it cannot be read", events=record.count, reason=str(exc))
@@ -162,6 +162,10 @@ class WorkerLoop:
                 items = lists.setdefault(binding.lane_for(payload, index), [])
                 items.extend([(call, payload) for call in binding.calls])
         return lists
+
+    def _gap(self, record: Record) -> dict[int, list[Item]]:
+        lane, calls = self._bindings.of_gap(record.payload)
+        return {lane: [(call, record.payload) for call in calls]} if calls else {}
 
     def _condemn(self, work: OpenRecord, lists: dict[int, list[Item]], item: InHand) -> None:
         """Have the lane make an event a dead letter, in its place in the order; one that is not there any more is finished."""

@@ -97,7 +97,7 @@ class Worker:
             stack.callback(executor.shutdown, wait=False, cancel_futures=True)
             await _enter(stack, app, settings.target)
             lanes = self._make_lanes(context)
-            bindings = Bindings(app.routes, settings.concurrency, executor)
+            bindings = Bindings(app.routes, settings.concurrency, executor, gap_routes=app.gap_routes)
             stored = StoredEvents(settings.state_dir)
             stack.callback(stored.close)
             loops = [

@@ -27,7 +27,7 @@ def test_it_shows_subscriptions_settings_and_limits(rig, described, monkeypatch)
 
     assert result.exit_code == 0
     assert described[0].target == "shop:app"
-    assert "room:* tick shop.on_tick Tick - 3 - latest" in lines
+    assert "room:* tick shop.on_tick Tick - - 3 - latest" in lines
     assert 'room:lobby {"since":41,"token":"***"}' in lines
     assert any(line.startswith("workers 2 flag") for line in lines)
     assert any(line.startswith("retries 5 RIG_RETRIES") for line in lines)

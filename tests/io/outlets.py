@@ -233,3 +233,10 @@ class Bench:
 
 def counts(page: Page, *names: str) -> list[int]:
     return [page.get(name) for name in names]
+
+
+def dispatch_to(outlets: list[Outlet], router: Router, page: Page) -> Dispatch:
+    """Return a dispatcher to these outlets, without a disk and a connection."""
+    spiller = Spiller(outlets, router, page=page, path=None, owner=Owner(RUN, 0, 1), patience=10.0)
+    overflow = Overflow(outlets, spiller, page=page, pause=lambda: None, resume=lambda: None, pause_limit=10.0)
+    return Dispatch(router, outlets, overflow, page=page)

@@ -453,3 +453,52 @@ async def play(bench: Bench, batches: Any, patience: int) -> list[list[int]]:
         await asyncio.sleep(0.001)
     take(1_000_000)
     return got
+
+
+@pytest.mark.parametrize("topic", ["room:1", "room:2"])  # one for each worker
+def test_record_without_events_goes_behind_what_was_received(make: Make, page: Page, topic: str, run: Callable[..., None]) -> None:
+    """In the ring of the topic's worker, even where earlier events still wait for room; after a drain it is not wanted."""
+
+    async def main() -> None:
+        bench = make(workers=2)
+        worker = shard(topic.encode(), 2)
+        for number in range(20):
+            bench.send(*[(topic, "tick", b'"%b"' % (b"x" * 4000))])
+            bench.dispatch.announce(topic, b"%d" % number, Kind.GAP)
+        assert bench.calls == ["pause"]
+        seen = bench.records(worker)
+        while len(seen) < 40:
+            seen += bench.records(worker)
+            await asyncio.sleep(0.002)
+        assert [record.kind for record in seen] == [Kind.EVENTS, Kind.GAP] * 20
+        assert [record.payload for record in seen[1::2]] == [b"%d" % number for number in range(20)]
+        assert {record.count for record in seen[1::2]} == {0}
+        assert bench.records(1 - worker) == []
+        await bench.dispatch.drain()
+        bench.dispatch.announce(topic, b"late", Kind.GAP)
+        assert bench.records(worker) == []
+
+    run(main)
+    assert counts(page, "received", "routed", "unrouted") == [20, 20, 0]
+
+
+def test_outlet_counts_records_on_their_way(make: Make, run: Callable[..., None]) -> None:
+    """Given, in the ring, committed: in this order, and each in the end as many as the others."""
+
+    async def main() -> None:
+        bench = make()
+        (outlet,) = bench.outlets
+        for number in range(30):
+            bench.send(("room:1", "tick", b'"%b"' % (b"x" * 4000)))
+            assert outlet.queued == number + 1
+        assert 0 < outlet.safe < 30
+        assert outlet.committed == 0
+        in_ring = outlet.safe
+        assert len(bench.records()) == in_ring == outlet.committed
+        while outlet.committed < 30:
+            outlet.flush()
+            bench.records()
+            assert outlet.committed <= outlet.safe <= outlet.queued == 30
+        await bench.resumed.wait()
+
+    run(main)

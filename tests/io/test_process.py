@@ -33,10 +33,24 @@ def test_it_writes_its_flight_record_when_asked(tmp_path: Path, frames: int) -> 
         async with MockServer() as server:
             rings = memory.workers[0].fds
             fds = [fd for ring in rings for fd in ring.all()]
-            page = memory.io_pages[0]
-            process, control = await spawn("rig.io", (*fds, page.fd))
+            page, marks = memory.io_pages[0], memory.io_marks[0]
+            process, control = await spawn("rig.io", (*fds, page.fd, marks.fd))
             try:
-                control.send(IoSpec(settings, "io", 0, server.url, {"room:1": {"secret": 4711}}, [], rings, page.fd))
+                control.send(
+                    IoSpec(
+                        settings,
+                        "io",
+                        0,
+                        server.url,
+                        {"room:1": {"secret": 4711}},
+                        [],
+                        rings,
+                        page.fd,
+                        run=1,
+                        marks=marks.fd,
+                        gaps=False,
+                    )
+                )
                 await hear(control, State, state="connected", joined=1)
                 control.send(DumpFlight(7))
                 answer = await hear(control, FlightDumped)

@@ -20,7 +20,7 @@ class FakeDispatch:
         self.batches: list[tuple[list[Any], bool]] = []
         self.settled = True
 
-    def dispatch(self, messages: Sequence[Any], *, binary: bool) -> None:
+    def redeliver(self, messages: Sequence[Any], *, binary: bool) -> None:
         self.batches.append(([(message.topic, message.event, bytes(message.payload)) for message in messages], binary))
 
 

@@ -1,13 +1,15 @@
 """Which worker takes an event."""
 
 from collections import Counter
+from collections.abc import Callable
 
 import msgspec
 import pytest
 
 from rig.control import RouteSpec
 from rig.io import router as router_module
-from rig.io.router import BY_EVENT, UNROUTED, Router, SlotByEvent
+from rig.io.router import BY_EVENT, UNROUTED, Router, Slot, SlotByEvent
+from rig.io.track import Track
 from rig.routing import shard
 
 TICK = RouteSpec("room:*", "tick", "topic")
@@ -152,3 +154,57 @@ def test_nothing_is_routed_of_a_muted_topic() -> None:
     router.unmute("room:1")
     assert router.memo.get("room:1") is None
     assert router.find("room:1", "tick").worker == before
+
+
+NUMBERED = RouteSpec("room:*", "tick", "topic", cursor="payload.id")
+
+
+def raw(number: int) -> msgspec.Raw:
+    return msgspec.Raw(b'{"id":%d,"user":%d}' % (number, number % 3))
+
+
+def tracks() -> Callable[[str], Track]:
+    """Return what gives each topic its one track."""
+    known: dict[str, Track] = {}
+    return lambda topic: known.setdefault(topic, Track(topic, None, [], lambda track, cursor: None))
+
+
+def test_event_with_a_cursor_is_chosen_once() -> None:
+    """The numbers of a topic are counted over all its events that have one, each topic for itself."""
+    router = Router([NUMBERED, RouteSpec("room:*", "t*", "topic", cursor="payload.id")], 3, tracks=tracks())
+    tick, tock, other = (router.find(*names) for names in (("room:1", "tick"), ("room:1", "tock"), ("room:2", "tick")))
+
+    chosen = [slot.choose(raw(number)) for slot, number in ((tick, 1), (tock, 1), (tock, 2), (tick, 2), (other, 1))]
+    workers = [None if slot is None else slot.worker for slot in chosen]
+    first, second = (shard(topic, 3) for topic in (b"room:1", b"room:2"))
+    assert workers == [first, None, first, None, second]
+    assert [slot.worker for slot in (tick, tock, other)] == [BY_EVENT] * 3
+
+
+def test_cursor_and_key_go_together() -> None:
+    """What was not received before goes to the worker of its field."""
+    router = Router([RouteSpec("room:*", "tick", "payload.user", cursor="payload.id")], 2, tracks=tracks())
+    slot = router.find("room:1", "tick")
+
+    for number in (1, 2, 3):
+        chosen = slot.choose(raw(number))
+        assert chosen is not None
+        assert chosen.worker == shard(b"%d" % (number % 3), 2)
+    assert slot.choose(raw(3)) is None
+
+
+def test_event_without_a_route_that_has_a_cursor_costs_nothing() -> None:
+    """Its slot is the usual one, whatever others of the topic have, and so is every slot where cursors are passed over."""
+    plain = RouteSpec("room:*", "tock", "topic")
+
+    assert type(Router([NUMBERED, plain], 2, tracks=tracks()).find("room:1", "tock")) is Slot
+    assert type(Router([NUMBERED, plain], 2).find("room:1", "tick")) is Slot
+
+
+def test_router_knows_the_topics_with_a_cursor() -> None:
+    """And those whose numbered events all go to one worker."""
+    router = Router([NUMBERED, RouteSpec("user:*", "*", "payload.user", cursor="payload.id"), RouteSpec("*", "*", None)], 2)
+
+    assert [router.has_cursor(topic) for topic in ("room:1", "user:1", "other")] == [True, True, False]
+    assert [router.goes_to_one_worker(topic) for topic in ("room:1", "user:1")] == [True, False]
+    assert Router([RouteSpec("user:*", "*", None, cursor="payload.id")], 1).goes_to_one_worker("user:1")

@@ -71,8 +71,8 @@ def test_io_process_and_worker_are_told_the_same_rings(cast: Cast) -> None:
     pages = [page.fd for page in cast.memory.io_pages]
     for index, (child, spec) in enumerate(zip(cast.ios, cast.io_specs, strict=True)):
         assert spec.rings == [worker.rings[index] for worker in cast.worker_specs]
-        assert sorted(child._fds) == sorted([*descriptors(spec.rings), spec.counters])
-        assert spec.counters == pages[index]
+        assert sorted(child._fds) == sorted([*descriptors(spec.rings), spec.counters, spec.marks])
+        assert (spec.counters, spec.marks) == (pages[index], cast.memory.io_marks[index].fd)
     for child, worker in zip(cast.workers, cast.worker_specs, strict=True):
         assert len(worker.rings) == 3
         assert sorted(child._fds) == sorted([*descriptors(worker.rings), worker.counters])
@@ -118,13 +118,13 @@ def test_the_drain_waits_for_every_io_process(cast: Cast) -> None:
 def test_too_many_rings_for_the_system_are_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     """The options that help are named."""
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError("no descriptor left")
 
     monkeypatch.setattr(supervisor_module, "SharedMemory", full)
 
     with pytest.raises(AppError, match=r"no descriptor left.*take fewer --workers or --io-processes"):
-        supervisor_module._make_memory(Settings())
+        supervisor_module._make_memory(Settings(), 1)
 
 
 def test_the_state_of_a_dead_io_process_does_not_stand(cast: Cast) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from rig.app import App
 from rig.counters import WORKER_COUNTERS, WORKER_HISTOGRAMS, Page
-from rig.records import Kind, encode_events, encode_names
+from rig.gap import Gap
+from rig.records import Kind, encode_events, encode_gap, encode_names
 from rig.ring import Doorbell, Producer, RingMemory
 from rig.worker.binding import Bindings, Call
 from rig.worker.lane import Lane
@@ -98,6 +99,11 @@ class Bench:
         if ring:
             self.rings[to].bell.ring()
 
+    def publish_gap(self, gap: Gap) -> None:
+        """Put a gap into the ring."""
+        self.producer.put(encode_gap(gap), kind=Kind.GAP, count=0, time_ns=time.monotonic_ns())
+        self.rings[0].bell.ring()
+
     def worker(self, app: App, *, retries: int = 0, backoff: float = 0.0) -> "Life":
         """Start a worker on the rings."""
         return Life(self, app, retries, backoff)
@@ -122,7 +128,7 @@ class Life:
             for index in range(LANES)
         ]
         self.started.extend(self.lanes)
-        bindings = Bindings(app.routes, LANES, bench.executor)
+        bindings = Bindings(app.routes, LANES, bench.executor, gap_routes=app.gap_routes)
         self.loops = [
             WorkerLoop(ring.memory, ring.bell, bindings, self.lanes, page=bench.page, rings=len(bench.rings))
             for ring in bench.rings

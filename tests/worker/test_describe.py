@@ -204,3 +204,54 @@ def test_join_payload_that_is_no_json_is_refused(write: Write) -> None:
 
     with pytest.raises(AppError, match=r"the join payload of 'room:1' cannot be written as JSON \("):
         describe("faulty", folder)
+
+
+CURSORS = """
+import rig
+
+app = rig.App("max")
+app.join("room:1", "room:2", "other:1")
+
+@app.on("room:*", "tick", cursor="payload.id")
+async def tick(event: rig.Event) -> None: ...
+
+@app.on("room:*", "tock")
+async def tock(event: rig.Event) -> None: ...
+
+@app.on("room:2", "*", cursor="payload.{field}")
+async def any_event(event: rig.Event) -> None: ...
+
+@app.on("other:*", "*", cursor="payload.seq")
+async def other(event: rig.Event) -> None: ...
+
+@app.on_gap
+async def gap(gap: rig.Gap) -> None: ...
+"""
+
+
+def test_cursors_and_callbacks_of_gaps_are_described(write: Write) -> None:
+    """Other topics may have other cursors, and handlers that name none contradict nobody."""
+    found = describe("cursors:app", write("cursors.py", CURSORS.replace("{field}", "id")))
+
+    assert [route.cursor for route in found.routes] == ["payload.id", None, "payload.id", "payload.seq"]
+    assert found.gap_callbacks == ["cursors.gap"]
+
+
+def test_two_cursors_of_one_topic_are_refused(write: Write) -> None:
+    """The events of a topic have one order: the sentence names the topic, both fields and both handlers."""
+    folder = write("contradiction.py", CURSORS.replace("{field}", "at"))
+
+    with pytest.raises(
+        AppError,
+        match=r"'room:2' has two cursors, payload\.id \(contradiction\.tick\) and payload\.at \(contradiction\.any_event\)",
+    ):
+        describe("contradiction:app", folder)
+
+
+def test_join_payload_without_a_place_for_the_cursor_is_refused(write: Write) -> None:
+    """It is found at the start, and what is in the payload is not shown."""
+    text = CURSORS.replace("{field}", "id") + 'app.join("room:3", payload=["hunter2"])\n'
+
+    with pytest.raises(AppError, match="the join payload of 'room:3' is no object, so it has no place for the cursor") as caught:
+        describe("no_place:app", write("no_place.py", text))
+    assert "hunter2" not in str(caught.value)
