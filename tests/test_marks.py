@@ -159,7 +159,7 @@ while True:
 def test_killed_writer_leaves_whole_cursors() -> None:
     """`kill -9` at any instruction: of each topic a cursor that was written as a whole, none more than one step behind another."""
     chance = random.Random(7)
-    for _ in range(8):
+    for _ in range(5):
         marks = Marks.create(8, 1)
         writer = subprocess.Popen([sys.executable, "-c", WRITER, str(marks.fd)], pass_fds=[marks.fd], stdout=subprocess.PIPE)
         assert writer.stdout is not None

@@ -15,7 +15,7 @@ committed. Topics without a cursor cost nothing for an event.
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Protocol
 
@@ -23,9 +23,10 @@ import structlog
 
 from rig.counters import Page
 from rig.cursors import Cursor
-from rig.errors import RemoteProtocolError, StoreFailed
+from rig.errors import StoreFailed
 from rig.gap import Answer, Gap
 from rig.io.gaps import Gaps
+from rig.io.remains import events_of, published, readable_bytes
 from rig.io.router import Router, SlotByCursor
 from rig.io.saving import CursorStore, Saver
 from rig.io.stage import Lot, Stage
@@ -33,8 +34,7 @@ from rig.io.track import Track
 from rig.log import Throttle
 from rig.marks import Marks
 from rig.phoenix import events
-from rig.records import Kind, decode_events, decode_names
-from rig.ring import Consumer, RingMemory
+from rig.ring import RingMemory
 from rig.ring.layout import HEAD, TAIL
 
 CATCH_UP = 10.0
@@ -78,7 +78,7 @@ class Resume:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
-        Take over the marks; `take_over` and `load` follow, then the joins.
+        Take over the marks; `load` and `take_over` follow, then the joins.
 
         Args:
             marks: Of this io process, perhaps with what a predecessor marked.
@@ -129,9 +129,8 @@ class Resume:
         """
         self._outlets = outlets
         self._inherited = [memory.words[TAIL] for memory in self._rings]
-        positions = self._marks.positions.tolist()
-        published = chain.from_iterable(map(_published, self._rings, positions))
-        for topic, event, payload in chain(published, chain.from_iterable(map(_events_of, spilled))):
+        in_rings = map(published, self._rings, self._marks.positions.tolist())
+        for topic, event, payload in chain.from_iterable(chain(in_rings, map(events_of, spilled))):
             slot = router.known(topic, event)
             if isinstance(slot, SlotByCursor) and (cursor := slot.read(payload)) is not None:
                 slot.track.seen(cursor)
@@ -281,7 +280,7 @@ class Resume:
             held = bool(self._catching_up)
             for worker, memory in enumerate(self._rings):
                 tail = memory.words[TAIL]
-                if not held or tail - marks.positions[worker] > _readable(memory):
+                if not held or tail - marks.positions[worker] > readable_bytes(memory):
                     marks.positions[worker] = tail
 
     def _commit(self) -> None:
@@ -305,31 +304,3 @@ class Resume:
                 newest=track.newest,
                 suppressed=suppressed,
             )
-
-
-def _readable(memory: RingMemory) -> int:
-    """Return how far back behind the tail the records of a ring are whole: a record that was begun may have spoilt the rest."""
-    return memory.capacity - 2 * memory.max_payload
-
-
-def _published(memory: RingMemory, position: int) -> Iterator[tuple[str, str, Any]]:
-    """Yield topic, event and payload of what was put into a ring from a position on, committed or not."""
-    if memory.words[TAIL] - position > _readable(memory):
-        log.warning("too much was handed on since the last mark to look through: events may repeat")
-        return
-    consumer = Consumer(memory, start=position)
-    try:
-        while records := consumer.poll():
-            for record in records:
-                if record.kind == Kind.EVENTS:
-                    yield from _events_of(record.payload)
-    except RemoteProtocolError as exc:
-        log.error("what a dead io process had handed on cannot be read: events may repeat", reason=str(exc))
-
-
-def _events_of(record: bytes) -> Iterator[tuple[str, str, Any]]:
-    """Yield topic, event and payload of each event in an EVENTS record."""
-    raw, numbers, payloads = decode_events(Kind.EVENTS, record)
-    names = decode_names(raw)
-    for number, payload in zip(numbers, payloads, strict=True):
-        yield names[2 * number], names[2 * number + 1], payload

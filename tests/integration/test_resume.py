@@ -202,10 +202,9 @@ def test_server_that_restarts_is_asked_for_the_rest(play, until, tmp_path):
 @pytest.mark.parametrize(
     ("rounds", "seed", "options"),
     [
-        (4, 1, ()),
-        (4, 2, ("--io-processes", "2")),
-        pytest.param(25, 3, (), marks=pytest.mark.slow),
-        pytest.param(25, 4, (), marks=pytest.mark.slow),
+        (3, 1, ()),
+        (3, 2, ("--io-processes", "2")),
+        *(pytest.param(7, seed, (), marks=pytest.mark.slow) for seed in range(3, 7)),  # deaths in a row make restarts slower
     ],
 )
 def test_death_of_an_io_process_neither_loses_nor_repeats_an_event(play, until, rounds, seed, options):

@@ -455,7 +455,7 @@ async def play(bench: Bench, batches: Any, patience: int) -> list[list[int]]:
     return got
 
 
-@pytest.mark.parametrize("topic", ["room:1", "room:2"])  # one for each worker
+@pytest.mark.parametrize("topic", ["room:0", "room:4"])  # one for each worker
 def test_record_without_events_goes_behind_what_was_received(make: Make, page: Page, topic: str, run: Callable[..., None]) -> None:
     """In the ring of the topic's worker, even where earlier events still wait for room; after a drain it is not wanted."""
 
