@@ -167,6 +167,11 @@ class Connection:
         return self._socket.state is SocketState.OPEN
 
     @property
+    def reading_paused(self) -> bool:
+        """True while nothing is read, so that no answer can come."""
+        return self._paused
+
+    @property
     def write_buffer_bytes(self) -> int:
         """Bytes that wait to be written."""
         return 0 if self._transport is None else self._transport.write_buffer_bytes

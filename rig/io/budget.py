@@ -10,7 +10,7 @@ import math
 
 
 class Budget:
-    """What succeeds earns a share of a repetition; beside that there are a few a second."""
+    """What succeeds earns a share of a repetition; beside that there are a few a second. A repetition is a round of a topic."""
 
     def __init__(self, *, burst: float = 100.0, rate: float = 10.0, share: float = 0.1) -> None:
         """

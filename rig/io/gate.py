@@ -1,8 +1,9 @@
 """
 Keeps the pushes of the outbox behind the live traffic.
 
-They wait while the server has not taken what was sent before. While events come so fast that they need all that there is, of
-processor and server, few go beside them: a row costs as much as some thirty events, so a backlog would halve their rate.
+They wait while the server has not taken what was sent before, or we do not read its answers. While events come so fast that they
+need all that there is, of processor and server, few go beside them: a row costs as much as some thirty events, so a backlog would
+halve their rate.
 """
 
 import asyncio
@@ -28,6 +29,7 @@ class Gate:
         self,
         *,
         unsent_bytes: Callable[[], int],
+        deaf: Callable[[], bool],
         overdue: Callable[[], bool],
         events: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
@@ -37,11 +39,12 @@ class Gate:
 
         Args:
             unsent_bytes: What the connection has not written yet.
+            deaf: True while nothing is read.
             overdue: True while the database owes us too much.
             events: How many were ever received.
             clock: Monotonic seconds.
         """
-        self._unsent_bytes, self._overdue, self._events, self._clock = unsent_bytes, overdue, events, clock
+        self._unsent_bytes, self._deaf, self._overdue, self._events, self._clock = unsent_bytes, deaf, overdue, events, clock
         self._sampled, self._seen = clock(), events()
         self._busy = False
         self._next = 0.0
@@ -63,6 +66,12 @@ class Gate:
         if self._busy:
             self._next = max(self._next, self._clock()) + rows / _BESIDE_EVENTS
 
+    @property
+    def busy(self) -> bool:
+        """True while events come at full speed."""
+        self._sample()
+        return self._busy
+
     def close(self) -> None:
         """Let nothing more through."""
         self._closed = True
@@ -71,14 +80,18 @@ class Gate:
             self._looking.cancel()
 
     def _open(self) -> bool:
-        if self._unsent_bytes() > _MOST_UNSENT_BYTES or self._overdue():
+        if self._unsent_bytes() > _MOST_UNSENT_BYTES or self._deaf() or self._overdue():
             return False
+        now = self._sample()
+        return not self._busy or now >= self._next
+
+    def _sample(self) -> float:
         now = self._clock()
         if (passed := now - self._sampled) >= _SAMPLE:
             events = self._events()
             self._busy = events - self._seen > _BUSY * passed
             self._sampled, self._seen = now, events
-        return not self._busy or now >= self._next
+        return now
 
     def _look(self) -> None:
         self._looking = None

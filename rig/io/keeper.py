@@ -89,6 +89,7 @@ class Keeper:
             owns=self._owns,
             send=connection.push,
             unsent_bytes=lambda: connection.write_buffer_bytes,
+            deaf=lambda: connection.reading_paused,
             join=join,
             leave=leave,
         )
@@ -135,14 +136,14 @@ class Keeper:
         )
         if self._draining:
             self._redelivery.stop()
-        started = False
+        self._sender.use(outbox)
+        changed = True
         while True:
             try:
-                if not started:
-                    await self._sender.use(outbox)
-                    await self._redelivery.look()
-                    started = True
-                await self._look(store, outbox, self._redelivery)
+                await self._sender.tend()
+                changed = await store.changed_by_others() or changed
+                await self._look(outbox, self._redelivery, changed=changed)
+                changed = False
             except StoreFailed as exc:
                 self._say("the store cannot be read, and is tried again", exc)
             await asyncio.sleep(_LOOK)
@@ -157,8 +158,7 @@ class Keeper:
                 self._say("there is no store: durable pushes are refused, dead letters wait", exc)
                 await asyncio.sleep(_OPEN_AGAIN)
 
-    async def _look(self, store: Store, outbox: Outbox, redelivery: Redelivery) -> None:
-        changed = await store.changed_by_others()
+    async def _look(self, outbox: Outbox, redelivery: Redelivery, *, changed: bool) -> None:
         counts = await outbox.counts()
         self._page.set("outbox_rows", counts.rows)
         self._sender.size_pages(counts)
@@ -167,7 +167,6 @@ class Keeper:
             await redelivery.look()
         if counts.rows:
             await self._sender.expire()
-        await self._sender.tend()
 
     def _say(self, message: str, exc: StoreFailed) -> None:
         suppressed = self._throttle.allow(message, time.monotonic())

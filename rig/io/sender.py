@@ -14,6 +14,7 @@ import structlog
 from rig.counters import Page
 from rig.io.budget import Budget
 from rig.io.gate import Gate
+from rig.io.patience import Patience
 from rig.io.stream import Means, PushEvent, StoredPush, Stream, Terms
 from rig.io.verdicts import Verdicts
 from rig.io.visits import Visits
@@ -51,6 +52,7 @@ class Sender:
         owns: Callable[[str], bool],
         send: Callable[[list[Push]], None],
         unsent_bytes: Callable[[], int],
+        deaf: Callable[[], bool],
         join: Callable[[str], None],
         leave: Callable[[str], None],
     ) -> None:
@@ -64,11 +66,13 @@ class Sender:
             owns: Says which topics are this io process's.
             send: Hands pushes to the connection.
             unsent_bytes: What the connection has not written yet.
+            deaf: True while nothing is read.
             join: Joins a topic for its rows.
             leave: Leaves it again.
         """
         self._terms, self._page, self._wanted, self._owns = terms, page, wanted, owns
-        self._send, self._unsent_bytes = send, unsent_bytes
+        self._send, self._unsent_bytes, self._deaf = send, unsent_bytes, deaf
+        self._patience = Patience()
         self._visits = Visits(join=join, leave=leave, give_way=self._give_way)
         self._loop = asyncio.get_running_loop()
         self._throttle = Throttle(_REPORT_INTERVAL)
@@ -81,15 +85,15 @@ class Sender:
         self._gate: Gate | None = None
         self._closed = False
 
-    async def use(self, outbox: Outbox) -> None:
-        """
-        Send what is in this outbox, from now on.
-
-        Raises:
-            StoreFailed: If it cannot be read.
-        """
+    def use(self, outbox: Outbox) -> None:
+        """Send what is stored in this outbox, from now on; `look` finds what is there already."""
         verdicts = Verdicts(outbox)
-        self._gate = Gate(unsent_bytes=self._unsent_bytes, overdue=lambda: verdicts.many, events=lambda: self._page.get("received"))
+        self._gate = Gate(
+            unsent_bytes=self._unsent_bytes,
+            deaf=self._deaf,
+            overdue=lambda: verdicts.many,
+            events=lambda: self._page.get("received"),
+        )
         self._means = Means(
             outbox=outbox,
             verdicts=verdicts,
@@ -98,11 +102,10 @@ class Sender:
             turns=asyncio.Semaphore(_TURNS),
             page_rows=lambda: self._page_rows,
             send=self._send,
+            patience=self._patience,
             page=self._page,
             throttle=self._throttle,
         )
-        self.size_pages(await outbox.counts())
-        await self.look()
 
     def size_pages(self, counts: Counts) -> None:
         """Say how many rows there are, and how large, so that pages are not."""
@@ -146,11 +149,15 @@ class Sender:
 
     async def tend(self) -> None:
         """
-        Leave topics that need not be joined any more, and look after those that were too many.
+        Look for answers that do not come, leave topics that need not be joined any more, and look after those that were too many.
 
         Raises:
             StoreFailed: If the outbox cannot be read.
         """
+        if self._gate is not None:
+            self._patience.pass_time(time.monotonic(), deaf=self._deaf(), busy=self._gate.busy)
+        for stream in self._streams.values():
+            stream.look_for_late_answers()
         self._visits.look()
         if self._left_out and len(self._streams) < _STREAMS:
             self._left_out = False

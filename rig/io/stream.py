@@ -22,6 +22,7 @@ from rig.backoff import full_jitter
 from rig.counters import Page
 from rig.errors import StoreFailed
 from rig.io.budget import Budget
+from rig.io.patience import Patience
 from rig.io.verdicts import Verdicts
 from rig.log import Throttle
 from rig.phoenix import Push, events
@@ -31,6 +32,8 @@ _PAGES_AHEAD = 4
 """Windows that are read together."""
 _REASON_LIMIT = 500
 """Characters of the server's answer that are kept."""
+_LATE = 10.0
+"""How many times the time-out an answer may be late and still count."""
 _STORE_PAUSE = 1.0
 """Seconds after which a page that could not be read is asked for again."""
 _NEVER_ARRIVED = {"reason": "unmatched topic"}
@@ -82,6 +85,7 @@ class Means:
         turns: Bounds the streams that hold rows in memory.
         page_rows: Says how many rows a page may have, by their size.
         send: Hands pushes to the connection.
+        patience: How long the server has kept us waiting.
         page: The io process's counters.
         throttle: Of the log.
     """
@@ -93,19 +97,24 @@ class Means:
     turns: asyncio.Semaphore
     page_rows: Callable[[], int]
     send: Callable[[list[Push]], None]
+    patience: Patience
     page: Page
     throttle: Throttle
 
 
 class StoredPush(Push):
-    """A push that is a row of the outbox."""
+    """
+    A push that is a row of the outbox.
 
-    __slots__ = ("row", "stream")
+    The core keeps it for longer than we wait for it: an answer that comes late is an answer all the same.
+    """
 
-    def __init__(self, stream: "Stream", row: Row, timeout: float) -> None:
+    __slots__ = ("row", "sent_at", "stream")
+
+    def __init__(self, stream: "Stream", row: Row, timeout: float, sent_at: float) -> None:
         payload: Any = row.payload if row.binary else msgspec.Raw(row.payload)
-        super().__init__(row.topic, row.event, payload, timeout)
-        self.stream, self.row = stream, row
+        super().__init__(row.topic, row.event, payload, _LATE * timeout)
+        self.stream, self.row, self.sent_at = stream, row, sent_at
 
 
 class Stream:
@@ -130,10 +139,10 @@ class Stream:
         """
         self.topic, self._terms, self._means, self._gave_way = topic, terms, means, gave_way
         self._unsent: deque[Row] = deque()
-        self._unanswered: dict[Push, Row] = {}
+        self._unanswered: dict[StoredPush, None] = {}
         self._read_up_to = 0
         self._broken = self._giving_way = False
-        self._to_repeat = 0
+        self._repeated = False
         self._failures = 0
         self._joined = asyncio.Event()
         self._turn = asyncio.Event()
@@ -144,7 +153,7 @@ class Stream:
     @property
     def in_flight(self) -> set[int]:
         """The ids of the rows that are sent and not answered."""
-        return {row.id for row in self._unanswered.values()}
+        return {push.row.id for push in self._unanswered}
 
     def look(self) -> None:
         """Note that there may be new rows."""
@@ -167,26 +176,39 @@ class Stream:
 
     def resolve(self, event: PushEvent) -> None:
         """Note what became of a push of this stream."""
-        row = self._unanswered.pop(event.push)
+        push = event.push
+        assert isinstance(push, StoredPush)
+        row, waited_for = push.row, push in self._unanswered
+        if waited_for:
+            del self._unanswered[push]
         match event:
             case events.ReplyReceived(status="ok"):
                 self._means.page.add("durable_acknowledged")
                 self._means.verdicts.acknowledge(row.id)
                 self._means.budget.earn()
                 self._failures = 0
+            case _ if not waited_for:
+                return
             case events.ReplyReceived(response=response) if response == _NEVER_ARRIVED:
                 self._break()
             case events.ReplyReceived(status=status, response=response):
                 self._refused(row, _shown(status, response))
             case events.PushRejected(reason=reason) if self._joined.is_set():
                 self._bury(row, f"it cannot be sent: {reason}")
-            case events.PushTimedOut():
-                self._to_repeat += 1
-                self._say("a durable push was not answered, and is sent again: its event needs a reply with ok", row)
-                self._break()
             case _:
                 self._break()
         self._turn.set()
+
+    def look_for_late_answers(self) -> None:
+        """Wait no longer for answers that the server owes for too long."""
+        due = self._means.patience.now - self._terms.timeout
+        late = [push for push in self._unanswered if push.sent_at <= due]
+        for push in late:
+            del self._unanswered[push]
+        if late:
+            self._say("a durable push was not answered, and is sent again: its event needs a reply with ok", late[0].row)
+            self._repeated = True
+            self._break()
 
     async def run(self) -> None:
         """Send until nothing is left."""
@@ -209,7 +231,7 @@ class Stream:
     async def _send_all(self) -> bool:
         """Send from the lowest row on; False if something went wrong, and nothing is without an answer any more."""
         await self._means.verdicts.settled()
-        self._read_up_to, self._broken, self._to_repeat, self.more = 0, not self._joined.is_set(), 0, True
+        self._read_up_to, self._broken, self._repeated, self.more = 0, not self._joined.is_set(), False, True
         try:
             while True:
                 self._turn.clear()
@@ -248,9 +270,9 @@ class Stream:
             if row.expires_at is not None and row.expires_at <= now:
                 self._bury(row, "expired")
                 continue
-            pushes.append(StoredPush(self, row, self._terms.timeout))
+            pushes.append(StoredPush(self, row, self._terms.timeout, self._means.patience.now))
         if pushes:
-            self._unanswered.update((push, push.row) for push in pushes)
+            self._unanswered.update(dict.fromkeys(pushes))
             self._means.page.add("durable_sent", len(pushes))
             self._means.gate.sent(len(pushes))
             self._means.send([*pushes])
@@ -262,7 +284,7 @@ class Stream:
             self._bury(row, f"the server refused it{attempts}: {reason}")
             return
         self._means.verdicts.failed(row.id, reason)
-        self._to_repeat += 1
+        self._repeated = True
         self._break()
 
     def _bury(self, row: Row, reason: str) -> None:
@@ -276,8 +298,8 @@ class Stream:
     async def _pause(self) -> None:
         """Wait with full jitter, and longer where too much is sent again; a lost connection counts for nothing there."""
         delay = full_jitter(self._failures, random.random)
-        if self._to_repeat:
-            delay += self._means.budget.spend(self._to_repeat, time.monotonic())
+        if self._repeated:
+            delay += self._means.budget.spend(1, time.monotonic())
         self._failures += 1
         await asyncio.sleep(delay)
 

@@ -15,11 +15,15 @@ class World:
     """What a gate looks at."""
 
     def __init__(self) -> None:
-        self.now, self.unsent, self.overdue, self.events = 0.0, 0, False, 0
+        self.now, self.unsent, self.deaf, self.overdue, self.events = 0.0, 0, False, False, 0
 
     def gate(self) -> Gate:
         return Gate(
-            unsent_bytes=lambda: self.unsent, overdue=lambda: self.overdue, events=lambda: self.events, clock=lambda: self.now
+            unsent_bytes=lambda: self.unsent,
+            deaf=lambda: self.deaf,
+            overdue=lambda: self.overdue,
+            events=lambda: self.events,
+            clock=lambda: self.now,
         )
 
     def pass_time(self, seconds: float, events_a_second: float) -> None:
@@ -50,6 +54,21 @@ def test_nothing_is_sent_while_the_server_does_not_take_what_was_sent(run: Calla
         assert not any(task.done() for task in waiting)
         world.unsent = 0
         await asyncio.gather(*waiting)
+
+    run(main)
+
+
+def test_nothing_is_sent_while_nothing_is_read(run: Callable[..., None]) -> None:
+    """Its answer could not be heard, and would seem to be late."""
+
+    async def main() -> None:
+        world = World()
+        gate = world.gate()
+        world.deaf = True
+        assert not await is_open(gate)
+        world.deaf = False
+        assert await is_open(gate)
+        gate.close()
 
     run(main)
 

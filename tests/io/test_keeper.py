@@ -30,6 +30,7 @@ class FakeConnection:
     """Answers each push with ok, and accepts each join; remembers both."""
 
     write_buffer_bytes = 0
+    reading_paused = False
 
     def __init__(self, scene: "Scene") -> None:
         self._scene = scene
