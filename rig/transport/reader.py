@@ -84,6 +84,15 @@ class FrameReader(WSListener):
         """Ignore everything from now on."""
         self.stopped = True
 
+    def end(self) -> None:
+        """
+        Ignore everything for good, and let go of the owner.
+
+        The two would hold each other, and with them the buffers of a connection that is gone, until the garbage collector runs.
+        """
+        self.stopped = True
+        del self._owner
+
     def messages_received(self, messages: list[bytes], *, binary: bool) -> None:
         """
         Take messages that came in one frame each.

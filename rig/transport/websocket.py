@@ -201,7 +201,7 @@ class WebSocketTransport:
             self._finish()
 
     def _finish(self) -> None:
-        self.reader.stop()
+        self.reader.end()
         if self._timer is not None:
             self._timer.cancel()
         if self._splitter.lost_because is not None:

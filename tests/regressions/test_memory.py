@@ -6,6 +6,7 @@ import os
 import random
 import threading
 import tracemalloc
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -96,6 +97,25 @@ def test_hundreds_of_reconnects_leave_nothing() -> None:
                 await reconnect(200)
 
     run(test)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_connection_that_has_ended_is_freed_at_once() -> None:
+    """Its buffers do not wait for the garbage collector, which a worker lets run rarely (supabase/supabase-js#1840, #1902)."""
+
+    async def test() -> None:
+        async with talking() as (server, client):
+            await client.join("room:1")
+            for code in (0, 1000):
+                ended = weakref.ref(client._connection._transport)
+                await cut(server, code)
+                await until(lambda transport=ended: transport() is None)
+
+    gc.disable()
+    try:
+        run(test)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.usefixtures("without_delay")
