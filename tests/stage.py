@@ -98,6 +98,11 @@ class Ledger:
             assert last == count - 1, f"{topic}: {last + 1} of {count} events were handled"
         return repeats
 
+    def complete(self, kind: str, expected: dict[str, int]) -> bool:
+        """Return True once the last event of each topic is handled."""
+        handled = {(topic, value) for topic, value in self.all(kind)}
+        return all((topic, count - 1) in handled for topic, count in expected.items())
+
     def open_gate(self) -> None:
         """Let the handlers of `gated` go on."""
         (self.folder / "gate").touch()

@@ -238,13 +238,6 @@ def _check_together(settings: Settings, sources: Mapping[str, str]) -> None:
 
 
 def _check_ring(settings: Settings, sources: Mapping[str, str]) -> None:
-    frame, ring = settings.max_frame_bytes, settings.ring_bytes
+    ring = settings.ring_bytes
     if ring & (ring - 1):
         raise ConfigError(f"ring_bytes is {show_size(ring)} ({sources['ring_bytes']}): expected a power of two, such as 8MiB")
-    if frame * 8 > ring:
-        room = 1 << (frame * 8 - 1).bit_length()
-        raise ConfigError(
-            f"max_frame_bytes is {show_size(frame)} ({sources['max_frame_bytes']}) and ring_bytes {show_size(ring)} "
-            f"({sources['ring_bytes']}): a frame must fit into an eighth of the ring; set ring_bytes to {show_size(room)}, "
-            f"or max_frame_bytes to {show_size(ring // 8)}"
-        )

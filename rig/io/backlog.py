@@ -12,6 +12,7 @@ waits with nothing before it, may leave. No I/O here: `rig.io.spiller` does it.
 
 from collections import deque
 from collections.abc import Sequence
+from enum import IntEnum
 
 import msgspec
 
@@ -24,6 +25,14 @@ TAKE_BYTES = 4 * 1024 * 1024
 """What is written to it at once."""
 
 
+class Pause(IntEnum):
+    """Whether reading is to pause while a record waits."""
+
+    NEVER = 0
+    FOR_A_WHILE = 1
+    UNTIL_ROOM = 2
+
+
 class Waiting(msgspec.Struct, gc=False):
     """
     A record that waits.
@@ -34,7 +43,7 @@ class Waiting(msgspec.Struct, gc=False):
         kind: Likewise.
         count: Events in it.
         time_ns: When they were received.
-        blocks: True if reading is to pause until it is in the ring, for as long as that takes.
+        pause: Whether reading is to pause meanwhile.
         row: Its id in spill.db; 0 if it is not there.
         index: The place of its first event in that row.
         last: False if another record of the same row follows.
@@ -46,7 +55,7 @@ class Waiting(msgspec.Struct, gc=False):
     kind: int
     count: int
     time_ns: int
-    blocks: bool = False
+    pause: Pause = Pause.FOR_A_WHILE
     row: int = 0
     index: int = 0
     last: bool = True
@@ -71,7 +80,9 @@ class Backlog:
         self._loaded: deque[Waiting] = deque()
         self._storing: list[Waiting] = []
         self._waiting: deque[Waiting] = deque()
-        self._first_id = self._blocking = 0
+        self._first_id = 0
+        self._pauses = [0, 0, 0]
+        """How many of those that wait ask for each pause."""
         self.behind = False
         self.stored_id = self.read_id = 0
         self.unstored_bytes = self.loaded_bytes = 0
@@ -97,19 +108,19 @@ class Backlog:
         return bool(self._storing) or (bool(self._waiting) and len(self._waiting[0].payload) > self._largest)
 
     @property
-    def waiting(self) -> bool:
-        """True if something is in memory, and nobody stores it."""
-        return bool(self._waiting)
-
-    @property
     def waiting_events(self) -> int:
         """Events that are in memory, and nobody stores."""
         return sum(record.count for record in self._waiting)
 
     @property
+    def presses(self) -> bool:
+        """True if something waits in memory for which reading is to pause."""
+        return self._pauses[Pause.FOR_A_WHILE] > 0 or self.blocks
+
+    @property
     def blocks(self) -> bool:
-        """True if something waits for which reading is to pause as long as it takes."""
-        return self._blocking > 0
+        """True if something waits in memory for which reading is to pause as long as it takes."""
+        return self._pauses[Pause.UNTIL_ROOM] > 0
 
     @property
     def first_unsafe(self) -> int | None:
@@ -121,7 +132,7 @@ class Backlog:
     def add(self, record: Waiting) -> None:
         """Queue a record that has just come."""
         self._waiting.append(record)
-        self._blocking += record.blocks
+        self._pauses[record.pause] += 1
         self.unstored_bytes += len(record.payload)
 
     def add_left(self, record: Waiting) -> None:
@@ -142,8 +153,7 @@ class Backlog:
         if self._loaded:
             self.loaded_bytes -= len(self._loaded.popleft().payload)
         else:
-            record = self._waiting.popleft()
-            self._blocking -= record.blocks
+            record = self._take_first()
             self.unstored_bytes -= len(record.payload)
 
     # What the store does.
@@ -159,10 +169,9 @@ class Backlog:
         size = 0
         while self._waiting and size < TAKE_BYTES:
             record = self._waiting[0]
-            if len(record.payload) <= self._largest and (not everything or (record.blocks and not blocking)):
+            if len(record.payload) <= self._largest and (not everything or (record.pause is Pause.UNTIL_ROOM and not blocking)):
                 break
-            self._storing.append(self._waiting.popleft())
-            self._blocking -= record.blocks
+            self._storing.append(self._take_first())
             size += len(record.payload)
         return self._storing
 
@@ -183,7 +192,8 @@ class Backlog:
     def not_stored(self) -> None:
         """Note that the store took nothing of it."""
         self._waiting.extendleft(reversed(self._storing))
-        self._blocking += sum(record.blocks for record in self._storing)
+        for record in self._storing:
+            self._pauses[record.pause] += 1
         self._storing = []
 
     def load(self, rows: Sequence[SpillRow]) -> None:
@@ -197,12 +207,16 @@ class Backlog:
             self.loaded_bytes += len(payload)
             self.read_id = row.id
 
-    def give_up(self) -> tuple[int, int]:
-        """Drop the records at the head that only the store could take, and return how many, and their events."""
-        records = events = 0
+    def give_up(self) -> int:
+        """Drop the records at the head that only the store could take, and return how many events that are."""
+        events = 0
         while not self._storing and self.for_the_store:
-            record = self._waiting.popleft()
-            self._blocking -= record.blocks
+            record = self._take_first()
             self.unstored_bytes -= len(record.payload)
-            records, events = records + 1, events + record.count
-        return records, events
+            events += record.count
+        return events
+
+    def _take_first(self) -> Waiting:
+        record = self._waiting.popleft()
+        self._pauses[record.pause] -= 1
+        return record

@@ -9,13 +9,13 @@ of. A row is removed only after the workers have committed all of it.
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any
 
 import structlog
 
 from rig.counters import Page
 from rig.errors import RemoteProtocolError
-from rig.io.outlet import Outlet
+from rig.io.outlet import Delivered, Outlet
 from rig.io.router import UNROUTED, Router, Slot
 from rig.records import Kind, decode_events, decode_names, decode_spilled
 from rig.store import Spill, SpillRow
@@ -28,13 +28,6 @@ _PART_BYTES = 64 * 1024
 log = structlog.get_logger()
 
 
-class _HandedOn(NamedTuple):
-    """Rows whose events are in the rings: done with when every ring is committed up to where it ended then."""
-
-    rows: list[SpillRow]
-    ends: list[int]
-
-
 class Left:
     """The rows of workers that are no more, oldest first."""
 
@@ -44,8 +37,8 @@ class Left:
         self._read: dict[int, deque[SpillRow]] = {worker: deque() for worker in workers}
         self._after = dict.fromkeys(self._read, 0)
         self._rows: list[SpillRow] = []
-        self._pending: list[SpillRow] = []
-        self._handed_on: deque[_HandedOn] = deque()
+        self._unfinished: dict[int, tuple[int, int]] = {}
+        """For each row that was handed on, how many workers are not done with it, and its events."""
         self._to_come = True
         for outlet in outlets:
             outlet.backlog.behind = outlet.waits = True
@@ -53,7 +46,7 @@ class Left:
     @property
     def done(self) -> bool:
         """True if no row is there any more."""
-        return not (self._to_come or self._handed_on)
+        return not (self._to_come or self._unfinished)
 
     async def hand_on(self) -> bool:
         """
@@ -64,36 +57,36 @@ class Left:
         """
         if not self._to_come or any(outlet.backlog.loaded for outlet in self._outlets):
             return False
-        if self._pending:
-            self._handed_on.append(_HandedOn(self._pending, [outlet.tail for outlet in self._outlets]))
-        self._pending = []
-        self._pending = await self._next()
+        rows = await self._next()
         now = time.monotonic_ns()  # a row's own time may be of a clock that has started over since
-        for row in self._pending:
+        for row in rows:
             self._dispatch(row, now)
-        if not self._pending:
+        if not rows:
             self._to_come = False
             for outlet in self._outlets:
                 outlet.backlog.behind = False
             log.info("what an earlier run had left is handed on")
         return True
 
-    async def remove_committed(self) -> int:
+    def finished(self, rows: Iterable[int]) -> None:
+        """Note that one worker is done with its part of these rows."""
+        for row in rows:
+            parts, events = self._unfinished[row]
+            self._unfinished[row] = parts - 1, events
+
+    async def remove_finished(self) -> int:
         """
         Remove the rows that all workers are done with, and return how many events they had.
 
         Raises:
             StoreFailed: If they cannot be removed. The next call tries again.
         """
-        events = 0
-        while self._handed_on and all(
-            outlet.head >= end for outlet, end in zip(self._outlets, self._handed_on[0].ends, strict=True)
-        ):
-            rows = self._handed_on[0].rows
-            await self._spill.remove([row.id for row in rows])
-            self._handed_on.popleft()
-            events += sum(row.count for row in rows)
-        return events
+        done = {row: events for row, (parts, events) in self._unfinished.items() if not parts}
+        if done:
+            await self._spill.remove(done)
+            for row in done:
+                del self._unfinished[row]
+        return sum(done.values())
 
     async def _next(self) -> list[SpillRow]:
         """Return the next rows of all of them; where that fails on the way, the next call goes on."""
@@ -112,22 +105,31 @@ class Left:
         return rows
 
     def _dispatch(self, row: SpillRow, now_ns: int) -> None:
+        shares = self._share(row)
+        unrouted = shares.pop(UNROUTED, [])
+        self._page.add("recovered", len(unrouted))
+        self._page.add("unrouted", len(unrouted))
+        self._unfinished[row.id] = len(shares), row.count
+        for worker, events in shares.items():
+            outlet = self._outlets[worker]
+            if row.id <= outlet.note:  # a predecessor of this process has put them into the ring
+                outlet.delivered.append(Delivered(outlet.tail, row.id, own=False))
+                continue
+            outlet.recover(events, row=row.id, binary=row.kind == Kind.EVENTS_BINARY, time_ns=now_ns)
+            self._page.add("recovered", len(events))
+            self._page.add("routed", len(events))
+
+    def _share(self, row: SpillRow) -> dict[int, list[tuple[int, Slot, Any]]]:
+        """Return worker → its events, each with its place in the row."""
         try:
             _, payload = decode_spilled(row.record)
             raw, numbers, payloads = decode_events(row.kind, payload)
         except RemoteProtocolError as exc:
             log.error("a record of an earlier run was given up: it cannot be read", events=row.count, reason=str(exc))
-            return
+            return {}
         names = decode_names(raw)
-        shares: dict[int, list[tuple[int, Slot, object]]] = {}
+        shares: dict[int, list[tuple[int, Slot, Any]]] = {}
         for index, (number, event) in enumerate(zip(numbers, payloads, strict=True)):
             slot = self._router.slot(names[2 * number], names[2 * number + 1], event)
             shares.setdefault(slot.worker, []).append((index, slot, event))
-        self._page.add("recovered", len(shares.get(UNROUTED, ())))
-        self._page.add("unrouted", len(shares.pop(UNROUTED, ())))
-        for worker, events in shares.items():
-            outlet = self._outlets[worker]
-            if row.id > outlet.note:  # else a predecessor of this process has put them into the ring
-                outlet.recover(events, row=row.id, binary=row.kind == Kind.EVENTS_BINARY, time_ns=now_ns)
-                self._page.add("recovered", len(events))
-                self._page.add("routed", len(events))
+        return shares

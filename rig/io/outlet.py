@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from rig.errors import RingFull
-from rig.io.backlog import Backlog, Waiting
+from rig.io.backlog import Backlog, Pause, Waiting
 from rig.io.held import Held, HeldEvent
 from rig.io.names import NAMES_KEPT, Names
 from rig.io.router import DROPPING, Slot
@@ -28,12 +28,21 @@ _BRIEF_BYTES = 1024 * 1024
 
 
 class Delivered(NamedTuple):
-    """A row of spill.db whose record is in the ring: where that ends, and what counts for the row."""
+    """A row of spill.db whose record is in the ring: where that ends, what the row counts for, and whether it is this run's."""
 
     end: int
     row: int
+    events: int = 0
+    size_bytes: int = 0
+    own: bool = True
+
+
+class Committed(NamedTuple):
+    """Rows that the worker is done with: the newest of this run's, 0 if none is new, its events, and those of earlier runs."""
+
+    row: int
     events: int
-    size_bytes: int
+    left: list[int]
 
 
 class Outlet:
@@ -94,7 +103,7 @@ class Outlet:
         """
         self.queued += 1
         if self.waits or not self._put(payload, kind, count, time_ns, number=self.queued):
-            self._queue(payload, kind, count, time_ns, blocks=False, number=self.queued)
+            self._queue(Waiting(self.queued, payload, kind, count, time_ns))
         self.flush()
         return self.waits
 
@@ -135,13 +144,13 @@ class Outlet:
 
     @property
     def full(self) -> bool:
-        """True if something that must not be lost waits in memory for room in the ring."""
-        return self.backlog.waiting and not self.backlog.for_the_store
+        """True if something waits in memory for room in the ring, for which reading is to pause."""
+        return self.backlog.presses and not self.backlog.for_the_store
 
     @property
     def roomy(self) -> bool:
-        """True if the ring is at most half full."""
-        return self._producer.used_bytes <= self._half
+        """True if the ring is at most half full, with what is to be read from the disk."""
+        return self._producer.used_bytes + self._stored_bytes <= self._half
 
     @property
     def note(self) -> int:
@@ -180,19 +189,22 @@ class Outlet:
         self.held.dropped.clear()
         return dropped
 
-    def take_committed(self) -> tuple[int, int]:
-        """Return the newest row of spill.db that the worker is done with, and the events; 0 if none is new since the last call."""
+    def take_committed(self) -> Committed:
+        """Return the rows of spill.db that the worker is done with since the last call."""
         head, row, events = self.head, 0, 0
+        left: list[int] = []
         while self.delivered and self.delivered[0].end <= head:
             done = self.delivered.popleft()
-            row, events = done.row, events + done.events
             self._stored_bytes -= done.size_bytes
-        return row, events
+            if done.own:
+                row, events = done.row, events + done.events
+            else:
+                left.append(done.row)
+        return Committed(row, events, left)
 
     def give_up(self) -> None:
         """Drop what is too large for the ring, because no store takes it."""
-        _, events = self.backlog.give_up()
-        self._dropped["large"] += events
+        self._dropped["large"] += self.backlog.give_up()
         self.flush()
 
     # Inside.
@@ -215,9 +227,7 @@ class Outlet:
             self._sift(numbers, payloads, kind, time_ns)
         else:
             self.queued = number
-            slots = self.names.slots
-            blocks = self.names.blocking and any(slots[number].overflow == "block" for number in numbers)
-            self._queue(record, kind, len(numbers), time_ns, blocks=blocks, number=number)
+            self._queue(Waiting(number, record, kind, len(numbers), time_ns, self._pause(numbers)))
 
     def _waits_for_the_disk(self, record: bytes) -> bool:
         return len(record) > self._largest and not self.waits
@@ -247,16 +257,23 @@ class Outlet:
         self.waits = True
 
     def _queue_run(self, numbers: list[int], payloads: list[Any], kind: Kind, time_ns: int) -> None:
-        slots = self.names.slots
-        blocks = any(slots[number].overflow == "block" for number in numbers)
         for start, stop, record in self._cut(numbers, payloads, kind):
             self.queued += 1
-            self._queue(record, kind, stop - start, time_ns, blocks=blocks, number=self.queued)
+            self._queue(Waiting(self.queued, record, kind, stop - start, time_ns, self._pause(numbers[start:stop])))
 
-    def _queue(self, record: bytes, kind: Kind, count: int, time_ns: int, *, blocks: bool, number: int) -> None:
-        self.backlog.add(Waiting(number, record, kind, count, time_ns, blocks))
-        self.held.note_other(number)
+    def _queue(self, record: Waiting) -> None:
+        self.backlog.add(record)
+        self.held.note_other(record.number)
         self.waits = True
+
+    def _pause(self, numbers: Sequence[int]) -> Pause:
+        """Return what a record of these events asks for: the most that one of them does."""
+        names = self.names
+        if names.blocking and any(names.slots[number].overflow == "block" for number in numbers):
+            return Pause.UNTIL_ROOM
+        if names.dropping and all(names.slots[number].overflow in DROPPING for number in numbers):
+            return Pause.NEVER
+        return Pause.FOR_A_WHILE
 
     def _cut(self, numbers: list[int], payloads: list[Any], kind: Kind, start: int = 0) -> list[tuple[int, int, bytes]]:
         """Return records with the range of events in each: they fit the ring, but for one of a single event that never does."""
@@ -301,8 +318,8 @@ class Outlet:
         else:
             payload = encode_stored(record.row, record.index)
             put = self._put(payload, Kind.STORED, record.count, record.time_ns, number=record.number, note=note)
-        if put and record.row and record.own:
-            self.delivered.append(Delivered(self.tail, record.row, record.count, size))
+        if put and record.row and record.last:
+            self.delivered.append(Delivered(self.tail, record.row, record.count, size, record.own))
             self._stored_bytes += size
         return put
 
@@ -332,7 +349,7 @@ class Outlet:
         """Let the store have the first held event, which is too large for the ring; drop it if the store has newer ones already."""
         event = self.held.pop()
         if self.backlog.empty:
-            self.backlog.add(Waiting(event.number, record, kind, 1, event.time_ns))
+            self.backlog.add(Waiting(event.number, record, kind, 1, event.time_ns, Pause.NEVER))
         else:
             self._dropped[event.slot.overflow] += 1
         return True

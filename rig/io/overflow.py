@@ -70,7 +70,7 @@ class Overflow:
         self._paused, self._paused_at = False, 0.0
         self._slow: set[Outlet] = set()
         self._blockers: set[Outlet] = set()
-        self._draining = False
+        self._draining = self._closed = False
         self._emptied = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._untold: Counter[str] = Counter()
@@ -85,6 +85,8 @@ class Overflow:
 
     def judge(self) -> None:
         """Decide whether to read, and look again soon for as long as there is something to see."""
+        if self._closed:
+            return
         self._count_dropped()
         held_up = self._held_up(self._loop.time())
         if held_up and not self._paused:
@@ -111,6 +113,7 @@ class Overflow:
 
     def close(self) -> None:
         """Look no more; what could be dropped and still waits is dropped."""
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
         for outlet in self._outlets:

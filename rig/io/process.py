@@ -124,7 +124,6 @@ class IoProcess:
             page=page,
             path=None if settings.state_dir is None else StateDirectory(Path(settings.state_dir)).spill,
             owner=Owner(spec.run, spec.index, settings.io_processes),
-            patience=settings.pause_limit,
         )
         self._overflow = Overflow(
             outlets,

@@ -27,6 +27,8 @@ _RETRY = 1.0
 """Seconds until a store that failed is tried again."""
 _REMOVE_INTERVAL = 0.05
 """Seconds between two removals."""
+_PATIENCE = 10.0
+"""Seconds after which an event is given up that is too large for the ring, while the store fails."""
 _REPORT_INTERVAL = 5.0
 """Seconds between two lines about the same fault."""
 
@@ -62,7 +64,7 @@ class Spiller:
         page: Page,
         path: Path | None,
         owner: Owner,
-        patience: float,
+        patience: float = _PATIENCE,
         open: Callable[[Path], Awaitable[tuple[Store, Spill]]] = open_spill,
     ) -> None:
         """
@@ -74,7 +76,7 @@ class Spiller:
             page: The io process's counters.
             path: Of spill.db; None if nothing can be stored.
             owner: Who we are.
-            patience: Seconds after which an event is dropped that no ring, and no failing store, takes.
+            patience: Seconds after which an event is dropped that is too large for the ring, while the store fails.
             open: How it is opened.
         """
         self._outlets, self._router, self._page = outlets, router, page
@@ -120,7 +122,7 @@ class Spiller:
 
     async def close(self) -> None:
         """Store what is only in memory, remove what is done with, say what is left, and close the file."""
-        self._closing = self.everything = self.blocking = True
+        self._closing = True
         self._store_at = self._remove_at = 0.0
         self._wake.set()
         if self._task is not None:
@@ -192,7 +194,8 @@ class Spiller:
     # Its steps.
 
     async def _store_waiting(self) -> bool:
-        taken = [list(outlet.backlog.take(everything=self.everything, blocking=self.blocking)) for outlet in self._outlets]
+        everything, blocking = self.everything or self._closing, self.blocking or self._closing
+        taken = [list(outlet.backlog.take(everything=everything, blocking=blocking)) for outlet in self._outlets]
         rows = [self._row(worker, record) for worker, records in enumerate(taken) for record in records]
         if not rows:
             return False
@@ -227,15 +230,17 @@ class Spiller:
 
     async def _remove_committed(self, spill: Spill) -> None:
         for worker, outlet in enumerate(self._outlets):
-            row, events = outlet.take_committed()
+            row, events, left = outlet.take_committed()
             if row:
                 self._to_remove[worker] = row, events + self._to_remove.get(worker, (0, 0))[1]
+            if self._left is not None:
+                self._left.finished(left)
         for worker, (row, events) in list(self._to_remove.items()):
             await spill.remove_up_to(self._owner.address(worker), row)
             del self._to_remove[worker]
             self._removed(events)
         if self._left is not None:
-            self._removed(await self._left.remove_committed())
+            self._removed(await self._left.remove_finished())
             if self._left.done:
                 self._left = None
 
@@ -269,7 +274,7 @@ class Spiller:
         outlet = self._outlets[self._owner.worker(address)]
         in_ring, everything = await spill.backlog(address, outlet.note), await spill.backlog(address)
         if in_ring.last_id:
-            outlet.delivered.append(Delivered(outlet.tail, in_ring.last_id, in_ring.events, 0))
+            outlet.delivered.append(Delivered(outlet.tail, in_ring.last_id, in_ring.events))
         outlet.backlog.read_id, outlet.backlog.stored_id = outlet.note, everything.last_id
         outlet.waits = outlet.waits or outlet.backlog.unread
         return everything.events

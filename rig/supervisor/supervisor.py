@@ -163,6 +163,7 @@ class Supervisor:
     async def _drain(self, keepers: dict[Child, "asyncio.Task[None]"]) -> bool:
         """Stop taking events, finish those in the rings, leave; return False if that was cut short."""
         log.info("draining: handlers finish what was received; a second signal ends it now")
+        complete = True
         try:
             async with asyncio.timeout(self._settings.graceful_timeout):
                 for io in self._ios:
@@ -173,11 +174,13 @@ class Supervisor:
                 await asyncio.wait([keepers[worker] for worker in self._workers])
         except TimeoutError:
             log.error("not everything was finished within --graceful-timeout", seconds=self._settings.graceful_timeout)
-            return False
-        for io in self._ios:
+            complete = False
+            for worker in self._workers:
+                worker.kill()
+        for io in self._ios:  # which store what is left, so that the next run finds it
             io.tell(Stop())
         await asyncio.wait([keepers[io] for io in self._ios], timeout=_LEAVING)
-        return not self._forced
+        return complete and not self._forced
 
     def _heard(self, child: Child, message: FromChild) -> None:
         match message:

@@ -362,11 +362,6 @@ def test_a_file_that_cannot_be_read_is_named(flags, message, folder):
     ("flags", "message"),
     [
         ({"ring_bytes": "3MiB"}, "ring_bytes is 3 MiB (flag): expected a power of two, such as 8MiB"),
-        (
-            {"max_frame_bytes": "2MiB"},
-            "max_frame_bytes is 2 MiB (flag) and ring_bytes 4 MiB (default): a frame must fit into an eighth of the ring; "
-            "set ring_bytes to 16 MiB, or max_frame_bytes to 512 KiB",
-        ),
         ({"cert": "some.file"}, "cert is set (flag) but key is not: a client certificate needs both --cert and --key"),
         ({"key": "some.file"}, "key is set (flag) but cert is not: a client certificate needs both --cert and --key"),
         (

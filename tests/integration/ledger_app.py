@@ -104,6 +104,34 @@ async def gated(event: rig.Event[Tick]) -> None:
     note("gated", event.topic, event.payload.i)
 
 
+@app.on("room:*", "gated_block", overflow="block")
+async def gated_block(event: rig.Event[Tick]) -> None:
+    """Wait likewise; the server waits meanwhile."""
+    await gate()
+    note("gated_block", event.topic, event.payload.i)
+
+
+@app.on("room:*", "gated_latest", overflow="latest")
+async def gated_latest(event: rig.Event[Tick]) -> None:
+    """Wait likewise; older events of a topic may be dropped meanwhile."""
+    await gate()
+    note("gated_latest", event.topic, event.payload.i)
+
+
+@app.on("room:*", "gated_oldest", overflow="drop_oldest")
+async def gated_oldest(event: rig.Event[Tick]) -> None:
+    """Wait likewise; the oldest events may be dropped meanwhile."""
+    await gate()
+    note("gated_oldest", event.topic, event.payload.i)
+
+
+@app.on("room:*", "gated_newest", overflow="drop_newest")
+async def gated_newest(event: rig.Event[Tick]) -> None:
+    """Wait likewise; the newest events may be dropped meanwhile."""
+    await gate()
+    note("gated_newest", event.topic, event.payload.i)
+
+
 @app.on("room:*", "gated_ask")
 async def gated_ask(event: rig.Event) -> None:
     """Wait for the gate, and then for a reply, which comes behind all that the server has sent."""

@@ -134,6 +134,7 @@ class Bench:
         disk: Disk | None = None,
         pause_limit: float = 10.0,
         run: int = RUN,
+        patience: float = 10.0,
     ) -> None:
         self.page, self.disk, self.routes = page, disk, routes
         self.memories = [RingMemory.create(CAPACITY) for _ in range(workers)]
@@ -141,7 +142,7 @@ class Bench:
         self.consumers = [Consumer(memory) for memory in self.memories]
         self.calls: list[str] = []
         self.resumed = asyncio.Event()
-        self.overflow_policy, self.pause_limit, self.run = overflow, pause_limit, run
+        self.overflow_policy, self.pause_limit, self.run, self.patience = overflow, pause_limit, run, patience
         self.begin()
         for bell in self.bells:
             bell.clear()
@@ -156,7 +157,7 @@ class Bench:
             page=self.page,
             path=None if self.disk is None else Path("/"),
             owner=Owner(self.run, 0, 1),
-            patience=self.pause_limit,
+            patience=self.patience,
             open=self.disk.open if self.disk else Disk().open,
         )
         self.overflow = Overflow(
