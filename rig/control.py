@@ -96,12 +96,14 @@ class WorkerSpec(msgspec.Struct, frozen=True, tag="worker"):
         index: Its number, from 0.
         rings: For each io process, those between the two, in the order in which topics are spread over them.
         counters: The descriptor of its page.
+        stacks: That of the file to which `rig.child.STACKS_SIGNAL` has it write the stacks of its threads.
     """
 
     settings: Settings
     index: int
     rings: list[RingsFds]
     counters: int
+    stacks: int
 
 
 class DescribeSpec(msgspec.Struct, frozen=True, tag="describe"):
@@ -122,6 +124,14 @@ class DumpFlight(msgspec.Struct, frozen=True, tag="dump_flight"):
     """To an io process: write down what the flight recorder holds; `FlightDumped` with the same number follows."""
 
     request: int
+
+
+class Recycle(msgspec.Struct, frozen=True, tag="recycle"):
+    """To a worker: finish what is read already, read no more, then end; a successor goes on with the rest."""
+
+
+class DumpStacks(msgspec.Struct, frozen=True, tag="dump_stacks"):
+    """To a worker: say what its tasks wait for."""
 
 
 # What a child says.
@@ -208,12 +218,30 @@ class Drained(msgspec.Struct, frozen=True, tag="drained"):
     """This io process hands on no more events; what it had is in the rings."""
 
 
-ToChild: TypeAlias = IoSpec | WorkerSpec | DescribeSpec | Drain | Stop | DumpFlight
-FromChild: TypeAlias = Ready | Failed | Described | State | Drained | AuthenticationGivenUp | FlightDumped
+class Stacks(msgspec.Struct, frozen=True, tag="stacks"):
+    """What a worker's tasks wait for: the handlers in hand, each with its event and its line, and the lines of all tasks."""
+
+    handlers: list[str]
+    text: str
+
+
+class Crashed(msgspec.Struct, frozen=True, tag="crashed"):
+    """The child's last words: the exception that ends it, in one line."""
+
+    reason: str
+
+
+ToChild: TypeAlias = IoSpec | WorkerSpec | DescribeSpec | Drain | Stop | DumpFlight | Recycle | DumpStacks
+FromChild: TypeAlias = Ready | Failed | Described | State | Drained | AuthenticationGivenUp | FlightDumped | Stacks | Crashed
 
 _to_child = msgspec.json.Decoder(ToChild)
 _from_child = msgspec.json.Decoder(FromChild)
 _encoder = msgspec.json.Encoder()
+
+
+def encode(message: ToChild | FromChild) -> bytes:
+    """Return the line of a message."""
+    return _encoder.encode(message) + b"\n"
 
 
 class Control:
@@ -233,7 +261,7 @@ class Control:
     def send(self, message: ToChild | FromChild) -> None:
         """Queue a message; if the other end is gone, it is dropped."""
         if not self._writer.is_closing():
-            self._writer.write(_encoder.encode(message) + b"\n")
+            self._writer.write(encode(message))
 
     async def receive(self) -> Any:
         """Return the next message, None at the end of the stream. A line that cannot be read is logged and skipped."""

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 import uvloop
 
@@ -155,3 +156,39 @@ def test_a_ring_and_its_doorbell_are_taken_by_their_descriptors() -> None:
 
     for held in (ours, heard, memory, bell):
         held.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (RuntimeError("no luck\nat all"), "RuntimeError: no luck (test_child.py:{line})"),
+        (KeyError("token=hush-hush"), "KeyError: 'token=***' (test_child.py:{line})"),
+        (ValueError("x" * 5_000), "ValueError: " + "x" * 200 + " (test_child.py:{line})"),
+    ],
+)
+def test_the_last_words_say_what_ended_it(control: socket.socket, fault: Exception, words: str) -> None:
+    """The supervisor hears in one line what stands in the traceback, without secrets; the traceback is printed all the same."""
+
+    async def serve(sock: socket.socket) -> None:
+        sock.close()
+        raise fault
+
+    with pytest.raises(type(fault)):
+        child.run(serve, die_with_parent=False)
+
+    line = control.makefile("rb").readline()
+    expected = words.format(line=serve.__code__.co_firstlineno + 2)
+    assert msgspec.json.decode(line) == {"type": "crashed", "reason": expected}
+    assert control.recv(1) == b"", "the line has ended"
+
+
+def test_last_words_that_nobody_reads_keep_nobody(control: socket.socket) -> None:
+    """A supervisor that is gone, or whose line is full, does not hide what went wrong."""
+
+    async def serve(sock: socket.socket) -> None:
+        control.close()
+        sock.close()
+        raise RuntimeError("no luck")
+
+    with pytest.raises(RuntimeError, match="no luck"):
+        child.run(serve, die_with_parent=False)

@@ -1,5 +1,7 @@
 """`rig bench`: measure, then print a table or JSON."""
 
+import asyncio
+import signal
 import sys
 
 import msgspec
@@ -35,9 +37,13 @@ def run(events: int, workers: tuple[int, ...], rates: tuple[int, ...], *, as_jso
 
     Raises:
         RigError: If the server or the pipeline does not come up, or ends too early.
+        KeyboardInterrupt: If SIGTERM or Ctrl-C ends it.
     """
     console = Console(stderr=True)
-    report = uvloop.run(_measure(events, workers, rates, console))
+    try:
+        report = uvloop.run(_measure(events, workers, rates, console))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
     if as_json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(report)).decode() + "\n")
     else:
@@ -46,6 +52,9 @@ def run(events: int, workers: tuple[int, ...], rates: tuple[int, ...], *, as_jso
 
 
 async def _measure(events: int, workers: tuple[int, ...], rates: tuple[int, ...], console: Console) -> Report:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with BenchServer() as server:
         with console.status("measuring: connection"):
             connecting = await measure_connect(server, _CONNECTIONS)

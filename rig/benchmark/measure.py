@@ -9,13 +9,15 @@ import asyncio
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
 
 import msgspec
 
 from rig.benchmark.app import POSTED_EVERY, TOPICS
 from rig.benchmark.pipeline import Pipeline
-from rig.benchmark.server import BenchServer
+from rig.benchmark.server import BenchServer, SendResult
 from rig.benchmark.tally import Loss, settle
 from rig.benchmark.usage import Usage, cpu_between
 from rig.client import connect
@@ -88,10 +90,10 @@ async def measure_throughput(server: BenchServer, workers: int, events: int) -> 
     await server.reset()
     async with Pipeline(server, workers) as pipeline:
         before, started = pipeline.usage(), time.monotonic_ns()
-        sending = asyncio.create_task(server.flood(TOPICS, events))
-        await pipeline.wait_handled(events, sending)
-        seconds, after = (pipeline.last_ns - started) / 1e9, pipeline.usage()
-        sent = (await sending).sent
+        async with _meanwhile(server.flood(TOPICS, events)) as sending:
+            await pipeline.wait_handled(events, sending)
+            seconds, after = (pipeline.last_ns - started) / 1e9, pipeline.usage()
+            sent = (await sending).sent
         accounts = await pipeline.finish()
     handled = sum(account.handled for account in accounts)
     cpu = {name: round(used / events * 1e6, 3) for name, used in cpu_between(before, after).items()}
@@ -114,10 +116,10 @@ async def measure_latency(server: BenchServer, workers: int, rate: int, seconds:
     await server.reset()
     async with Pipeline(server, workers) as pipeline:
         before, started = pipeline.usage(), time.monotonic()
-        sending = asyncio.create_task(server.pace(TOPICS, rate, seconds))
-        await pipeline.wait_handled(round(rate * seconds), sending)
-        after, elapsed = pipeline.usage(), time.monotonic() - started
-        sent = (await sending).sent
+        async with _meanwhile(server.pace(TOPICS, rate, seconds)) as sending:
+            await pipeline.wait_handled(round(rate * seconds), sending)
+            after, elapsed = pipeline.usage(), time.monotonic() - started
+            sent = (await sending).sent
         accounts = await pipeline.finish()
     samples = [sample for account in accounts for sample in account.latency_ns]
     return Latency(
@@ -131,6 +133,17 @@ async def measure_latency(server: BenchServer, workers: int, rate: int, seconds:
         _rss_mib(after),
         {name: round(usage.own_bytes / 2**20, 1) for name, usage in after.items()},
     )
+
+
+@asynccontextmanager
+async def _meanwhile(work: Coroutine[Any, Any, SendResult]) -> AsyncIterator["asyncio.Task[SendResult]"]:
+    """Have the server send, and no longer than somebody looks."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 def _rss_mib(usages: Mapping[str, Usage]) -> dict[str, float]:

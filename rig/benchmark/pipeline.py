@@ -28,6 +28,8 @@ _STDERR = 2
 _START_TIMEOUT = 30.0
 _STOP_TIMEOUT = 20.0
 _POLL = 0.005
+_FORCED = 5.0
+"""Seconds that a run has to end when it is interrupted."""
 _SETTLE = 0.2
 """Seconds between the last join and the first event."""
 _PATIENCE = 2.0
@@ -51,7 +53,7 @@ class Pipeline:
         self._boards: dict[int, Board] = {}
 
     async def __aenter__(self) -> Self:
-        self._directory = tempfile.TemporaryDirectory(prefix="rig-bench-")
+        self._directory = tempfile.TemporaryDirectory(prefix="rig-bench-", ignore_cleanup_errors=True)
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("RIG_") and name != "WEB_CONCURRENCY"}
         arguments = [
             "rig.benchmark.app:app",
@@ -63,7 +65,18 @@ class Pipeline:
             self._directory.name,
         ]
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "rig", "run", *arguments, "--status-interval", "0", "--log-level", "warning"),
+            *(
+                sys.executable,
+                "-P",
+                "-m",
+                "rig.benchmark.run",
+                str(os.getpid()),
+                *arguments,
+                "--status-interval",
+                "0",
+                "--log-level",
+                "warning",
+            ),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=_STDERR,
             cwd=self._directory.name,
@@ -72,10 +85,10 @@ class Pipeline:
         )
         try:
             await self._wait_up()
+            await asyncio.sleep(_SETTLE)
         except BaseException:
             await self._end()
             raise
-        await asyncio.sleep(_SETTLE)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -84,9 +97,12 @@ class Pipeline:
     async def _wait_up(self) -> None:
         ended = asyncio.create_task(self._process.wait())
         joined = asyncio.create_task(self._wait_joined())
-        done, _ = await asyncio.wait([ended, joined], timeout=_START_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
-        ended.cancel()
-        joined.cancel()
+        try:
+            done, _ = await asyncio.wait([ended, joined], timeout=_START_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ended.cancel()
+            joined.cancel()
+            await asyncio.wait([ended, joined])
         if joined not in done:
             raise RigError("rig run did not come up: what it printed above says why")
         joined.result()
@@ -157,10 +173,19 @@ class Pipeline:
             raise RigError(f"rig run ended with exit code {code} and {len(accounts)} of {self._count} accounts")
         return [msgspec.json.decode(path.read_bytes(), type=Account) for path in accounts]
 
-    async def _end(self) -> None:
+    async def _end_run(self) -> None:
+        """End the run if it still runs: as one that is to finish, so that it ends its children first, or else by force."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, TimeoutError):
+                self._process.terminate()
+                async with asyncio.timeout(_FORCED):
+                    await self._process.wait()
         if self._process.returncode is None:
             self._process.kill()
             await self._process.wait()
+
+    async def _end(self) -> None:
+        await self._end_run()
         for board in self._boards.values():
             board.close()
         self._boards = {}

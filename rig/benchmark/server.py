@@ -58,9 +58,11 @@ class BenchServer:
         try:
             async with asyncio.timeout(_START_TIMEOUT):
                 announcement = msgspec.json.decode(await self._process.stdout.readline(), type=_Announcement)
-        except (TimeoutError, msgspec.DecodeError) as exc:
+        except BaseException as exc:
             await self._end()
-            raise RigError("the mock server did not start: run `rig mock --port 0` to see why") from exc
+            if isinstance(exc, TimeoutError | msgspec.DecodeError):
+                raise RigError("the mock server did not start: run `rig mock --port 0` to see why") from exc
+            raise
         self.url, self._control, self.pid = announcement.url, announcement.control, self._process.pid
         self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout())
         return self

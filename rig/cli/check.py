@@ -52,8 +52,15 @@ def _as_json(loaded: Loaded, description: "Description") -> dict[str, object]:
             option.name: {"value": _masked(option, getattr(loaded.settings, option.name)), "source": loaded.sources[option.name]}
             for option in options("run")
         },
+        "state_directory": _state_directory(loaded, description),
         "limits": _limits(loaded),
     }
+
+
+def _state_directory(loaded: Loaded, description: "Description") -> str:
+    from rig.supervisor import state_directory
+
+    return state_directory(loaded.settings, description.name)
 
 
 def _masked(option: Option, value: Any) -> Any:
@@ -91,6 +98,7 @@ def _print(loaded: Loaded, description: "Description") -> None:
     console.print(_subscriptions(description))
     console.print(_topics(description))
     console.print(_settings(loaded))
+    console.print(f"state directory: {_state_directory(loaded, description)}")
     limits = _limits(loaded)
     console.print(
         f"{limits['cores']} usable cores, workers: {limits['workers']}, rings: at most {show_size(limits['ring_bytes'])}, "

@@ -195,6 +195,8 @@ def _value(option: Option, given: _Given) -> Any:
         value = msgspec.convert(_shape(option, given.value), option.type, strict=given.typed)
     except (msgspec.ValidationError, ValueError) as exc:
         raise ConfigError(f"{given.label}: expected {option.expected}") from exc
+    if option.about.holds == "folder":
+        return str(given.folder / Path(value).expanduser())
     return _existing(option, given, value) if option.about.holds in ("file", "directory") else value
 
 

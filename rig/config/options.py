@@ -116,7 +116,8 @@ def _expected(hint: Any, kind: Type, about: About) -> str:
         case VarTupleType():
             return "a list of texts"
         case _:
-            return {"file": "the path of a file", "directory": "the path of a directory"}.get(about.holds, "a text")
+            directory = "the path of a directory"
+            return {"file": "the path of a file", "directory": directory, "folder": directory}.get(about.holds, "a text")
 
 
 def _expected_number(kind: IntType | FloatType, about: About) -> str:
@@ -135,7 +136,7 @@ def _metavar(hint: Any, kind: Type, about: About) -> str:
         case IntType() | FloatType():
             return {"s": "SECONDS", "bytes": "SIZE", "events/s": "RATE"}.get(about.unit, "N")
         case _:
-            return {"file": "FILE", "directory": "DIR"}.get(about.holds, "TEXT")
+            return {"file": "FILE", "directory": "DIR", "folder": "DIR"}.get(about.holds, "TEXT")
 
 
 def _choices(hint: Any, kind: LiteralType) -> list[str]:

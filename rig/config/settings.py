@@ -43,8 +43,8 @@ class About:
         variables: Further environment variables that are honoured, after `RIG_…`.
         metavar: What stands for the value in the help, where the type does not tell.
         expected: What a valid value looks like, where the type does not tell.
-        holds: The form of a text: an existing "file" or "directory", a "url", "pairs" (K=V), "headers" (K: V), or where the
-            token comes from ("auth").
+        holds: The form of a text: an existing "file" or "directory", a "folder" that may be missing, a "url", "pairs" (K=V),
+            "headers" (K: V), or where the token comes from ("auth").
         secret: True if the value must not be printed.
         in_file: False if the option makes no sense in the file.
     """
@@ -57,7 +57,7 @@ class About:
     variables: tuple[str, ...] = ()
     metavar: str = ""
     expected: str = ""
-    holds: Literal["", "file", "directory", "url", "pairs", "headers", "auth"] = ""
+    holds: Literal["", "file", "directory", "folder", "url", "pairs", "headers", "auth"] = ""
     secret: bool = False
     in_file: bool = True
 
@@ -117,6 +117,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     factory: Annotated[bool, About("the target is a function that returns the application")] = False
     retries: Annotated[int, Meta(ge=0, le=1000), About("how often an event whose handler raised is tried again")] = 3
     retry_backoff: Annotated[Seconds, About("pause before the first retry; it doubles with each further one", unit="s")] = 0.1
+    max_events_per_worker: Annotated[
+        int,
+        Meta(ge=0, le=10**15),
+        About("a worker is replaced by a fresh one after about so many events, one worker at a time; 0 for never"),
+    ] = 0
+    max_worker_rss: Annotated[
+        int, Meta(ge=0, le=1024 * _GIB), About("likewise when it has taken so much memory; 0 for never", unit="bytes")
+    ] = 0
+    stall_timeout: Annotated[
+        SecondsOrZero,
+        About("until a worker that handles nothing, and has events to handle, is reported with its stacks; 0 for never", unit="s"),
+    ] = 60.0
+    stall_action: Annotated[Literal["report", "restart"], About("whether it is only reported, or killed and started again too")] = (
+        "report"
+    )
     graceful_timeout: Annotated[SecondsOrZero, About("how long handlers may finish after SIGTERM or Ctrl-C", unit="s")] = 30.0
     ring_bytes: Annotated[
         int,
@@ -129,7 +144,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "where pushes that must not be lost, dead letters, cursors and spilled events are kept; one for each run; without it "
             "the platform's place for state, by the name of the application",
             STATE,
-            metavar="DIR",
+            holds="folder",
             variables=("STATE_DIRECTORY",),
         ),
     ] = None

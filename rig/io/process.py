@@ -15,7 +15,7 @@ import structlog
 
 from rig import log as rig_log
 from rig.app import State
-from rig.child import attach, settle_garbage_collector
+from rig.child import attach, collect_garbage, settle_garbage_collector
 from rig.config import Settings
 from rig.connection import Connection
 from rig.control import AuthenticationGivenUp, Control, Drain, Drained, DumpFlight, Failed, FlightDumped, IoSpec, Ready, Stop
@@ -239,6 +239,7 @@ class IoProcess:
         self._auth_failure.note(event)
         if isinstance(event, events.SocketClosed):
             self._flight_log.lost(event)
+            asyncio.get_running_loop().call_soon(collect_garbage)  # behind the turn, which still holds the connection
 
     def _tell_workers(self, state: State) -> None:
         self._flight.note({"what": "state", "state": state.state, "reason": state.reason})

@@ -195,6 +195,11 @@ class RingMemory:
         """Bytes between the head and the tail, for whoever watches; either cursor may move meanwhile."""
         return max(int(self.words[TAIL]) - int(self.words[HEAD]), 0)
 
+    @property
+    def consumer_mark(self) -> int:
+        """Another number whenever the consumer has got on, by a record or inside one, for whoever watches; not how far."""
+        return hash((int(self.words[HEAD]), self.data[PROGRESS_OFFSET : self.data_offset]))
+
     def view(self, offset: int, size: int, form: Literal["Q", "I"]) -> memoryview:
         """
         Give a part of the memory as words; it is released by `close`.

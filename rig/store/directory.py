@@ -5,6 +5,7 @@ The state directory: what a run keeps, and the lock that only one run can hold.
     rig.db          outbox, dead letters, cursors
     spill.db        events that the workers were too slow for
     flight/         what happened before a connection was lost
+    stalls/         where a worker stood that handled nothing
 
 What must stay true: the folder is 0700, and every file in it 0600.
 """
@@ -82,6 +83,11 @@ class StateDirectory:
     def flights(self) -> Path:
         """The dumps of the flight recorder."""
         return self.path / "flight"
+
+    @property
+    def stalls(self) -> Path:
+        """The reports of workers that handled nothing."""
+        return self.path / "stalls"
 
     def create(self) -> None:
         """

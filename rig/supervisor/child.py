@@ -10,11 +10,25 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import structlog
 
 from rig.backoff import restart_delay
-from rig.control import Control, DescribeSpec, Drain, Failed, FromChild, IoSpec, Ready, Stop, WorkerSpec
+from rig.control import (
+    Control,
+    Crashed,
+    DescribeSpec,
+    Drain,
+    DumpStacks,
+    Failed,
+    FromChild,
+    IoSpec,
+    Ready,
+    Recycle,
+    Stop,
+    WorkerSpec,
+)
 
 _GOOD_LIFE = 10.0
 """Seconds alive after which a death counts as the first again."""
@@ -64,13 +78,34 @@ async def spawn(module: str, fds: Sequence[int]) -> tuple[asyncio.subprocess.Pro
     return process, await Control.open(ours, child=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Died:
+    """
+    What is heard of a process that has ended and is started again.
+
+    Attributes:
+        how: The signal or the exit code, and its last words if it had any.
+        deaths: How often in a row, this one included.
+        delay: Seconds until its successor is started.
+    """
+
+    how: str
+    deaths: int
+    delay: float
+
+    def __str__(self) -> str:
+        times = f" {self.deaths} times in a row" if self.deaths > 1 else ""
+        return f"the process died{times} ({self.how}), and is started again after {self.delay:g} s"
+
+
 class Child:
     """
     A process that is there until it is told to go.
 
     Attributes:
         name: For the log: "io", "worker-0".
-        restarts: How often it was started again.
+        restarts: How often it was started again after a death.
+        recycled: How often a fresh one took over from one that had ended as asked.
         failed: Why it cannot start: what it said before it was ever ready, or that it died over and over.
     """
 
@@ -80,8 +115,7 @@ class Child:
         module: str,
         spec: IoSpec | WorkerSpec | DescribeSpec,
         fds: Sequence[int],
-        on_message: Callable[["Child", FromChild], None],
-        on_death: Callable[["Child"], None] = lambda child: None,
+        on_message: Callable[["Child", FromChild | Died], None],
     ) -> None:
         """
         Describe a child; `keep` runs it.
@@ -91,17 +125,17 @@ class Child:
             module: Run as `python -m`.
             spec: The first line on its control socket.
             fds: Descriptors that it inherits.
-            on_message: Gets what it says.
-            on_death: Told when the process is gone, and is to be started again.
+            on_message: Gets what it says, and how it died.
         """
-        self._on_death = on_death
         self.name, self._module, self._spec, self._fds, self._on_message = name, module, spec, fds, on_message
         self._process: asyncio.subprocess.Process | None = None
         self._control: Control | None = None
         self._told: list[Drain | Stop] = []
         self._killed = False
+        self._recycling = False
+        self._why = self._last_words = ""
         self._hurry = asyncio.Event()
-        self.restarts = 0
+        self.restarts = self.recycled = 0
         self.failed: Failed | None = None
         self.ready = asyncio.Event()
         self.was_ready = False
@@ -111,6 +145,11 @@ class Child:
         """The process's number, None while there is none."""
         return None if self._process is None else self._process.pid
 
+    @property
+    def is_told(self) -> bool:
+        """True once it is told how to end."""
+        return bool(self._told)
+
     def tell(self, message: Drain | Stop) -> None:
         """Tell it now, and every successor too; one that is about to be started again is started now."""
         self._told.append(message)
@@ -118,13 +157,33 @@ class Child:
         if self._control is not None:
             self._control.send(message)
 
+    def ask(self, message: DumpStacks) -> None:
+        """Ask this life of it something; a successor is not asked."""
+        if self._control is not None:
+            self._control.send(message)
+
+    def recycle(self) -> None:
+        """Have it finish what it has in hand and end, and a successor go on at once: that is no death."""
+        if self._control is not None:
+            self._recycling = True
+            self._control.send(Recycle())
+
+    def replace(self, why: str) -> None:
+        """End it at once; a successor is started as after a death, or at once if it was to be recycled."""
+        self._why = why
+        self.signal(signal.SIGKILL)
+
     def kill(self) -> None:
         """End it at once and for good."""
         self._killed = True
         self._hurry.set()
+        self.signal(signal.SIGKILL)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal its process, if there is one."""
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGKILL)
+                self._process.send_signal(number)
 
     async def keep(self) -> None:
         """Start it, and start it again when it dies; return when it has ended as told, cannot start, or was killed."""
@@ -132,6 +191,9 @@ class Child:
         while not self._killed:
             started = time.monotonic()
             code, how = await self._try_to_live()
+            if self._recycling and (code == 0 or self._why) and not self._killed:
+                self.recycled += 1
+                continue
             if self._killed or (code == 0 and self._told) or (self.failed is not None and not self.was_ready):
                 return
             deaths = 1 if self.was_ready and time.monotonic() - started > _GOOD_LIFE else deaths + 1
@@ -140,9 +202,10 @@ class Child:
                 self.failed = Failed(reason, _START_FAILED)
                 return
             delay = restart_delay(deaths)
-            log.error("process died, and is started again", name=self.name, how=how, delay=delay)
+            if not self._why:
+                log.error("process died, and is started again", name=self.name, how=how, delay=delay)
             self.restarts += 1
-            self._on_death(self)
+            self._on_message(self, Died(how, deaths, delay))
             await self._pause(delay)
 
     async def _try_to_live(self) -> tuple[int, str]:
@@ -153,11 +216,13 @@ class Child:
                 f"{self.name} cannot be started ({exc}): the system has no process or descriptor left", _START_FAILED
             )
             return _START_FAILED, str(exc)
-        return code, _describe(code)
+        how = self._why or _describe(code)
+        return code, f"{how}: {self._last_words}" if self._last_words else how
 
     async def _live(self) -> int:
         """Return the exit code of one life; 0 too if it had done as told, and something of the application's kept it."""
         self.failed = None
+        self._recycling, self._why, self._last_words = False, "", ""
         process, control = self._process, self._control = await spawn(self._module, self._fds)
         if self._killed:
             self.kill()
@@ -178,7 +243,7 @@ class Child:
         self.ready.clear()
         control.close()
         self._control = self._process = None
-        return 0 if lingers and self._told else code
+        return 0 if lingers and (self._told or self._recycling) else code
 
     async def _listen(self, control: Control) -> None:
         async for said in control.messages():
@@ -188,6 +253,8 @@ class Child:
                     self.ready.set()
                 case Failed():
                     self.failed = said
+                case Crashed(reason=reason):
+                    self._last_words = reason
             self._on_message(self, said)
 
     async def _pause(self, seconds: float) -> None:

@@ -4,6 +4,7 @@ The shared memory of one run: rings, doorbells and counter pages, made by the su
 All of it is anonymous: it is gone with the last process that has it, however that ends.
 """
 
+import os
 import resource
 from dataclasses import dataclass
 
@@ -63,10 +64,12 @@ class WorkerMemory:
     Attributes:
         rings: One entry per io process.
         page: The worker's counters.
+        stacks: The descriptor of a file for the stacks of its threads.
     """
 
     rings: tuple[Rings, ...]
     page: Page
+    stacks: int
 
     @property
     def fds(self) -> list[RingsFds]:
@@ -107,11 +110,12 @@ class SharedMemory:
         Raises:
             OSError: If the system has no descriptor or no memory left.
         """
-        _allow_descriptors(workers * (4 * _DESCRIPTORS_A_RING * settings.io_processes + 2) + _DESCRIPTORS_BESIDE)
+        _allow_descriptors(workers * (4 * _DESCRIPTORS_A_RING * settings.io_processes + 3) + _DESCRIPTORS_BESIDE)
         self.workers = [
             WorkerMemory(
                 tuple(_rings(settings) for _ in range(settings.io_processes)),
                 Page.create(WORKER_COUNTERS, WORKER_HISTOGRAMS),
+                os.memfd_create("rig-stacks", os.MFD_CLOEXEC),
             )
             for _ in range(workers)
         ]
@@ -126,6 +130,7 @@ class SharedMemory:
                     ring.bell.close()
                     ring.memory.close()
             worker.page.close()
+            os.close(worker.stacks)
         for page in self.io_pages:
             page.close()
         for marks in self.io_marks:

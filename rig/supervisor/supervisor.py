@@ -9,7 +9,6 @@ import secrets
 import signal
 import time
 from collections.abc import Coroutine, Iterable, Mapping
-from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -25,6 +24,7 @@ from rig.control import (
     IoSpec,
     RingsFds,
     RouteSpec,
+    Stacks,
     State,
     Stop,
     WorkerSpec,
@@ -32,7 +32,8 @@ from rig.control import (
 from rig.counters import Page, enter_state
 from rig.errors import AppError, AuthenticationFailed, RigError
 from rig.routing import rendezvous
-from rig.supervisor.child import Child
+from rig.supervisor.care import Care
+from rig.supervisor.child import Child, Died
 from rig.supervisor.description import describe
 from rig.supervisor.memory import SharedMemory
 from rig.supervisor.mock import BundledMock
@@ -57,7 +58,9 @@ class Supervisor:
         self._settings = settings
         self._workers: list[Child] = []
         self._ios: list[Child] = []
+        self._io_pages: list[Page] = []
         self._states: dict[str, State] = {}
+        self._care: Care | None = None
         self._undrained: set[str] = set()
         self._stopping = asyncio.Event()
         self._drained = asyncio.Event()
@@ -117,12 +120,16 @@ class Supervisor:
         log.info("starting", app=description.name, workers=len(self._workers), handlers=len(description.routes))
         keepers = {child: asyncio.create_task(child.keep(), name=child.name) for child in children}
         ticker = asyncio.create_task(self._tick(status))
+        self._care = Care(list(zip(self._workers, memory.workers, strict=True)), self._settings)
+        caring = asyncio.create_task(self._care.run())
         stopping = asyncio.create_task(self._stopping.wait())
         await asyncio.wait([stopping, *keepers.values()], return_when=asyncio.FIRST_COMPLETED)
         complete = not self._failed(children) and await self._drain(keepers)
         for child in children:
             child.kill()
         await asyncio.wait(keepers.values())
+        caring.cancel()
+        await asyncio.wait([caring])
         ticker.cancel()
         stopping.cancel()
         for failed in self._failed(children):
@@ -139,8 +146,9 @@ class Supervisor:
     def _make_children(self, description: Description, url: str, memory: SharedMemory) -> None:
         settings = self._settings
         for index, worker in enumerate(memory.workers):
-            spec = WorkerSpec(settings, index, worker.fds, worker.page.fd)
-            self._workers.append(Child(f"worker-{index}", "rig.worker", spec, (*_flat(worker.fds), worker.page.fd), self._heard))
+            spec = WorkerSpec(settings, index, worker.fds, worker.page.fd, worker.stacks)
+            fds = (*_flat(worker.fds), worker.page.fd, worker.stacks)
+            self._workers.append(Child(f"worker-{index}", "rig.worker", spec, fds, self._heard))
         self._make_io(description, url, memory)
 
     def _make_io(self, description: Description, url: str, memory: SharedMemory) -> None:
@@ -149,12 +157,12 @@ class Supervisor:
         gaps = bool(description.gap_callbacks)
         joins = _spread(description.joins, settings.io_processes)
         run = secrets.randbits(32)
+        self._io_pages = memory.io_pages
         for index, (page, marks) in enumerate(zip(memory.io_pages, memory.io_marks, strict=True)):
             name = "io" if settings.io_processes == 1 else f"io-{index}"
             rings = [worker.fds[index] for worker in memory.workers]
             io_spec = IoSpec(settings, name, index, url, joins[index], routes, rings, page.fd, run, marks.fd, gaps)
-            died = partial(self._io_died, page)
-            self._ios.append(Child(name, "rig.io", io_spec, (*_flat(rings), page.fd, marks.fd), self._heard, died))
+            self._ios.append(Child(name, "rig.io", io_spec, (*_flat(rings), page.fd, marks.fd), self._heard))
             if settings.io_processes > 1 and not joins[index]:
                 log.warning("no topic falls to this io process: fewer --io-processes would do", name=name)
         self._states = {child.name: _STARTING for child in self._ios}
@@ -182,10 +190,14 @@ class Supervisor:
         await asyncio.wait([keepers[io] for io in self._ios], timeout=_LEAVING)
         return complete and not self._forced
 
-    def _heard(self, child: Child, message: FromChild) -> None:
+    def _heard(self, child: Child, message: FromChild | Died) -> None:
         match message:
             case State():
                 self._states[child.name] = message
+            case Died() if child in self._ios:
+                self._io_died(child, str(message))
+            case Stacks() if self._care is not None:
+                self._care.heard(child, message)
             case Drained():
                 self._undrained.discard(child.name)
                 if not self._undrained:
@@ -199,13 +211,14 @@ class Supervisor:
             case _:
                 pass
 
-    def _io_died(self, page: Page, child: Child) -> None:
+    def _io_died(self, child: Child, how: str) -> None:
         """Say where its connection stands, which nobody else can say now."""
+        page = self._io_pages[self._ios.index(child)]
         for gauge in ("connected", "joined"):
             page.set(gauge, 0)
         enter_state(page, "connecting", time.monotonic_ns())
         known = self._states[child.name].disconnects
-        self._states[child.name] = State("connecting", "the io process died", 0, time.time(), known)
+        self._states[child.name] = State("connecting", how, 0, time.time(), known)
 
     def _signalled(self) -> None:
         if not self._stopping.is_set():
@@ -240,7 +253,8 @@ class Supervisor:
         totals = status.totals()
         fields = {name: value for name, value in msgspec.to_builtins(totals).items() if value or name in ("received", "handled")}
         quantiles = {"p50_ms": _millis(status.latency(0.5)), "p99_ms": _millis(status.latency(0.99))}
-        log.info("done", **fields, unfinished=totals.unfinished, **quantiles)
+        recycled = sum(worker.recycled for worker in self._workers)
+        log.info("done", **fields, **({"recycled": recycled} if recycled else {}), unfinished=totals.unfinished, **quantiles)
 
 
 def _make_memory(settings: Settings, topics: int) -> SharedMemory:

@@ -81,6 +81,16 @@ class WorkerLoop:
             self._filling.cancel()
             self._filling = None
 
+    def read_no_more(self) -> None:
+        """Leave what is not read yet to a successor."""
+        self._ahead = 0
+
+    async def wait_finished(self) -> None:
+        """Return when everything that was read is handled and committed."""
+        while self._open:
+            self._idle.clear()
+            await self._idle.wait()
+
     async def wait_idle(self) -> None:
         """Return when everything in the ring is handled and committed, even what no doorbell announced."""
         self._fill()

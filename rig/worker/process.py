@@ -18,7 +18,7 @@ import structlog
 from rig import log as rig_log
 from rig.app import App
 from rig.child import attach, settle_garbage_collector
-from rig.control import Control, Described, DescribeSpec, Drain, Failed, Ready, RingsFds, WorkerSpec
+from rig.control import Control, Described, DescribeSpec, Drain, DumpStacks, Failed, Ready, Recycle, RingsFds, WorkerSpec
 from rig.counters import WORKER_COUNTERS, WORKER_HISTOGRAMS, Page
 from rig.durable import enqueueing_by
 from rig.errors import AppError, RigError
@@ -30,6 +30,7 @@ from rig.worker.lane import Lane
 from rig.worker.letters import Letters
 from rig.worker.loop import WorkerLoop
 from rig.worker.spread import SpreadContext
+from rig.worker.stacks import answer_signal, describe_tasks
 from rig.worker.states import StateCallbacks
 from rig.worker.storage import Storage
 from rig.worker.stored import StoredEvents
@@ -71,6 +72,7 @@ class Worker:
             AppError: If the application cannot be loaded, or its lifespan cannot be entered.
         """
         settings, rings = self._settings, self._spec.rings
+        answer_signal(self._spec.stacks)
         app = load_app(settings.target, app_dir=settings.app_dir, factory=settings.factory)
         states = StateCallbacks(app.state_callbacks)
         contexts = [self._make_context(one, states) for one in rings]
@@ -116,7 +118,7 @@ class Worker:
             for loop in loops:
                 loop.start()
             self._control.send(Ready())
-            drained = await self._obey(loops, contexts)
+            drained = await self._obey(loops, contexts, tasks)
             for loop in loops:
                 loop.stop()
             for lane, task in zip(lanes, tasks, strict=True):
@@ -126,16 +128,40 @@ class Worker:
             await asyncio.gather(*tasks, return_exceptions=True)
         return drained
 
-    async def _obey(self, loops: Sequence[WorkerLoop], contexts: Sequence[WorkerContext]) -> bool:
-        """Return when there is nothing more to do: True after a drain, False when the supervisor is gone."""
-        async for message in self._control.messages():
-            if isinstance(message, Drain):
+    async def _obey(
+        self, loops: Sequence[WorkerLoop], contexts: Sequence[WorkerContext], lanes: Sequence["asyncio.Task[None]"]
+    ) -> bool:
+        """Return when there is nothing more to do: True after a drain or for a successor, False when the supervisor is gone."""
+        order: asyncio.Future[Drain | Recycle | None] = asyncio.get_running_loop().create_future()
+        listening = asyncio.create_task(self._listen(order, lanes), name="control line")
+        match await order:
+            case Drain():
                 for loop in loops:  # one after the other: no io process hands on anything more
                     await loop.wait_idle()
-                for context in contexts:
-                    await context.wait_flushed()
-                return True
-        return False
+            case Recycle():
+                for loop in loops:
+                    loop.read_no_more()
+                for loop in loops:
+                    await loop.wait_finished()
+            case None:
+                return False
+        for context in contexts:
+            await context.wait_flushed()
+        listening.cancel()
+        return True
+
+    async def _listen(self, order: "asyncio.Future[Drain | Recycle | None]", lanes: Sequence["asyncio.Task[None]"]) -> None:
+        """Pass on how this worker is to end, and go on answering: a handler may keep it from its end."""
+        async for message in self._control.messages():
+            match message:
+                case DumpStacks():
+                    self._control.send(describe_tasks(lanes))
+                case Drain() | Recycle() if not order.done():
+                    order.set_result(message)
+                case _:
+                    pass
+        if not order.done():
+            order.set_result(None)
 
     def _make_context(self, rings: RingsFds, states: StateCallbacks) -> WorkerContext:
         settings = self._settings

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from rig.errors import AppError
+from rig.supervisor import state_directory
 from rig.worker.describe import Description, RouteDescription
 
 
@@ -14,7 +15,7 @@ def described(replace_module):
     settings = []
     route = RouteDescription("room:*", "tick", "shop.on_tick", "Tick", None, 3, None, "latest")
     description = Description("shop", [route], {"room:lobby": {"since": 41, "token": "hunter2"}})
-    replace_module("rig.supervisor", describe=lambda given: settings.append(given) or description)
+    replace_module("rig.supervisor", describe=lambda given: settings.append(given) or description, state_directory=state_directory)
     return settings
 
 
@@ -94,6 +95,23 @@ def test_an_application_that_cannot_run_ends_with_3(rig, replace_module):
     result = rig("check", "shop:app")
 
     assert (result.exit_code, result.stdout, result.stderr) == (3, "", "Error: there is no module 'shop'\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (("--state-dir", "kept"), "{here}/kept"),
+        (("--url", "ws://h/socket"), "{here}/home/rig/apps/shop"),
+        ((), "a temporary one, deleted at the end"),
+    ],
+)
+def test_the_state_directory_of_a_run_is_named(rig, described, monkeypatch, tmp_path, arguments, shown):
+    """Given, or the application's in the platform's place for state, or none that stays."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
+    expected = shown.format(here=tmp_path)
+
+    assert f"state directory: {expected}" in rig("check", *arguments).stdout.splitlines()
+    assert json.loads(rig("check", *arguments, "--json").stdout)["state_directory"] == expected
 
 
 def test_text_in_brackets_is_not_taken_for_markup(rig, described):

@@ -28,6 +28,7 @@ def sample(option):
     by_form = {
         "file": ("some.file", "some.file"),
         "directory": ("some.folder", "some.folder"),
+        "folder": ("not.yet", "not.yet"),
         "url": ("ws://h/socket", "ws://h/socket"),
         "pairs": ("a=b", {"a": "b"}),
         "headers": ("A: b", (("A", "b"),)),
@@ -46,7 +47,7 @@ def sample(option):
             choice = next((choice for choice in kind.values if choice != option.default), option.default)
             return choice, choice
         case msgspec.inspect.IntType():
-            value = option.default * 2 if isinstance(option.default, int) else 3
+            value = option.default * 2 or 3 if isinstance(option.default, int) else 3
             return str(value), value
         case msgspec.inspect.FloatType():
             return str(option.default / 2), option.default / 2
@@ -177,6 +178,21 @@ def test_paths_in_a_file_start_from_that_file(folder):
     (folder / "some.folder" / "rig.toml").write_text('ca = "ca.pem"')
 
     assert load("run", {"config": "some.folder/rig.toml"}, {}).settings.ca == "some.folder/ca.pem"
+
+
+def test_the_state_directory_starts_from_where_it_is_written(folder, monkeypatch):
+    """In a file from that file, on the command line from where one stands, with ~ from home; it need not be there yet."""
+    (folder / "some.folder" / "rig.toml").write_text('state_dir = "state"')
+    monkeypatch.setenv("HOME", "/home/ann")
+
+    def state_dir(**flags):
+        return load("run", flags, {}).settings.state_dir
+
+    assert state_dir(config="some.folder/rig.toml") == "some.folder/state"
+    assert state_dir(config="some.folder/rig.toml", state_dir="mine") == "mine"
+    assert state_dir(state_dir="~/state") == "/home/ann/state"
+    (folder / "some.folder" / "rig.toml").write_text('state_dir = "/var/lib/shop"')
+    assert state_dir(config="some.folder/rig.toml") == "/var/lib/shop"
 
 
 def test_hyphens_may_stand_for_underscores_in_a_file(folder):

@@ -1,5 +1,6 @@
 """Topics whose events are numbered and kept, to resume from."""
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -140,6 +141,24 @@ def test_floods_and_paces_are_numbered_and_reach_whoever_is_there(run: Any, dial
             assert (flooded.sent, flooded.deliveries, paced.deliveries) == (300, 0, 10)
             assert server.ledger.snapshot()[TOPIC] == {"count": 160, "last": 159}
             assert server.ledger.snapshot()["room:a"] == {"count": 10, "last": 9}
+
+    run(main())
+
+
+def test_a_flood_waits_for_a_client_that_does_not_read(run: Any, dial: Any) -> None:
+    """As floods of other topics do, rather than to fill the memory of the server."""
+
+    async def main() -> None:
+        async with MockServer() as server:
+            client = await dial(server.port)
+            await client.join(TOPIC)
+            [connection] = server.sockets
+            flooding = asyncio.ensure_future(Flood(FloodRequest(topics=[TOPIC], count=30_000, size=1_000), server.hub).run())
+            done, _ = await asyncio.wait([flooding], timeout=1.5)
+            assert not done
+            assert connection._transport.get_write_buffer_size() < 4 * 1024**2  # type: ignore[attr-defined]
+            flooding.cancel()
+            await asyncio.wait([flooding])
 
     run(main())
 

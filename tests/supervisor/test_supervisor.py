@@ -14,7 +14,7 @@ from rig.counters import enter_state, seconds_in_states
 from rig.errors import AppError
 from rig.routing import rendezvous
 from rig.supervisor import supervisor as supervisor_module
-from rig.supervisor.child import Child
+from rig.supervisor.child import Child, Died
 from rig.supervisor.memory import SharedMemory
 from rig.supervisor.supervisor import Supervisor
 from rig.worker.describe import Description
@@ -75,7 +75,7 @@ def test_io_process_and_worker_are_told_the_same_rings(cast: Cast) -> None:
         assert (spec.counters, spec.marks) == (pages[index], cast.memory.io_marks[index].fd)
     for child, worker in zip(cast.workers, cast.worker_specs, strict=True):
         assert len(worker.rings) == 3
-        assert sorted(child._fds) == sorted([*descriptors(worker.rings), worker.counters])
+        assert sorted(child._fds) == sorted([*descriptors(worker.rings), worker.counters, worker.stacks])
 
 
 def descriptors(rings: list[RingsFds]) -> list[int]:
@@ -137,10 +137,10 @@ def test_the_state_of_a_dead_io_process_does_not_stand(cast: Cast) -> None:
     page.set("connected", 1)
     enter_state(page, "connected", time.monotonic_ns() - 10**9)
 
-    first._on_death(first)
+    cast.say(first, Died("SIGKILL", 1, 0.1))
 
     state = cast.supervisor.state
-    assert (state.state, state.reason, state.joined) == ("connecting", "io-0: the io process died", 6)
+    assert (state.state, state.reason, state.joined) == ("connecting", "io-0: the process died (SIGKILL), and is started again after 0.1 s", 6)
     assert end in state.disconnects
     assert page.get("connected") == 0
     seconds = seconds_in_states(page, time.monotonic_ns())

@@ -482,6 +482,7 @@ def test_a_state_is_handed_on_and_never_waits_behind_events(line: Line, run: Cal
             (line.replies, line.replies_bell),
             page=line.page,
             timeout=TIMEOUT,
+            storage=Storage(line.storage, line.storage_bell, field="", ttl=0.0),
             on_state=on_state,
         )
         context.start()

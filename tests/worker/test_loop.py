@@ -419,6 +419,39 @@ def test_idle_ring_is_idle_at_once(bench: Any, run: Callable[..., None]) -> None
     run(main)
 
 
+def test_who_hands_over_finishes_what_was_read_and_leaves_the_rest(
+    bench: Any, run: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A successor goes on with the next record: nothing is left in hand, nothing is handled twice, order holds."""
+    monkeypatch.setattr("rig.worker.loop.READ_AHEAD", 3)
+    first, second = Handlers(), Handlers()
+
+    async def main() -> None:
+        gate = first.hold(BY_LANE[0], 0)
+        worker = bench.worker(first.app)
+        for number in range(8):
+            bench.publish((BY_LANE[0], "tick", number))
+        await turns()
+        [loop] = worker.loops
+        loop.read_no_more()
+        finished = asyncio.create_task(loop.wait_finished())
+        await turns()
+        assert not finished.done()
+        bench.publish((BY_LANE[0], "tick", 8))
+        gate.set()
+        await finished
+        await worker.die()
+        successor = bench.worker(second.app)
+        await successor.idle()
+        await successor.die()
+
+        assert first.finished == [(BY_LANE[0], number) for number in range(3)]
+        assert second.finished == [(BY_LANE[0], number) for number in range(3, 9)]
+        assert bench.page.get("redelivered") == 0
+
+    run(main)
+
+
 def test_drain_waits_for_retries(bench: Any, run: Callable[..., None]) -> None:
     """An event that is to be tried again is not finished."""
     app, seen = App(), []
