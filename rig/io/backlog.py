@@ -23,6 +23,8 @@ PAGE_BYTES = 256 * 1024
 """What is read from spill.db ahead of its turn; a larger record is read alone."""
 TAKE_BYTES = 4 * 1024 * 1024
 """What is written to it at once."""
+WHOLE = (1 << 20) - 1
+"""More events than any record has."""
 
 
 class Pause(IntEnum):
@@ -46,6 +48,7 @@ class Waiting(msgspec.Struct, gc=False):
         pause: Whether reading is to pause meanwhile.
         row: Its id in spill.db; 0 if it is not there.
         index: The place of its first event in that row.
+        end: The place after its last one.
         last: False if another record of the same row follows.
         own: False if it is of an earlier run: what it was spilled for, and when its row may go, is not this outlet's alone.
     """
@@ -58,6 +61,7 @@ class Waiting(msgspec.Struct, gc=False):
     pause: Pause = Pause.FOR_A_WHILE
     row: int = 0
     index: int = 0
+    end: int = WHOLE
     last: bool = True
     own: bool = True
 

@@ -2,8 +2,8 @@
 What earlier runs left in spill.db: decoded and dispatched anew, in order, before anything that this run has received.
 
 An earlier run may have had other routes and another number of workers, so its records are taken apart. What must stay true: an
-event goes to the ring once, even if this process is killed on the way: each ring notes the newest row that it has all events
-of. A row is removed only after the workers have committed all of it.
+event goes to the ring once, even if this process is killed on the way: each ring notes the newest row that it has events
+of, and how many. A row is removed only after the workers have committed all of it.
 """
 
 import time
@@ -15,6 +15,7 @@ import structlog
 
 from rig.counters import Page
 from rig.errors import RemoteProtocolError
+from rig.io.backlog import WHOLE
 from rig.io.outlet import Delivered, Outlet
 from rig.io.router import UNROUTED, Router, Slot
 from rig.records import Kind, decode_events, decode_names, decode_spilled
@@ -112,12 +113,13 @@ class Left:
         self._unfinished[row.id] = len(shares), row.count
         for worker, events in shares.items():
             outlet = self._outlets[worker]
-            if row.id <= outlet.note:  # a predecessor of this process has put them into the ring
+            newest, count = outlet.note
+            done = WHOLE if row.id < newest else count if row.id == newest else 0  # by a predecessor of this process
+            events = [one for one in events if one[0] >= done]
+            if events:
+                outlet.recover(events, row=row.id, binary=row.kind == Kind.EVENTS_BINARY, time_ns=now_ns)
+            else:
                 outlet.delivered.append(Delivered(outlet.tail, row.id, own=False))
-                continue
-            outlet.recover(events, row=row.id, binary=row.kind == Kind.EVENTS_BINARY, time_ns=now_ns)
-            self._page.add("recovered", len(events))
-            self._page.add("routed", len(events))
 
     def _share(self, row: SpillRow) -> dict[int, list[tuple[int, Slot, Any]]]:
         """Return worker → its events, each with its place in the row."""

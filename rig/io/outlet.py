@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from rig.errors import RingFull
-from rig.io.backlog import Backlog, Pause, Waiting
+from rig.io.backlog import WHOLE, Backlog, Pause, Waiting
 from rig.io.held import Held, HeldEvent
 from rig.io.names import NAMES_KEPT, Names
 from rig.io.router import DROPPING, Slot
@@ -67,6 +67,7 @@ class Outlet:
         self._committed = 0
         self._stored_bytes = 0
         self._dropped: Counter[str] = Counter()
+        self._recovered = 0
         self.names = Names()
         self.numbers: list[int] = []
         self.payloads: list[Any] = []
@@ -120,8 +121,11 @@ class Outlet:
         kind = Kind.EVENTS_BINARY if binary else Kind.EVENTS
         numbers = [self._number(slot) for _, slot, _ in events]
         for start, stop, record in self._cut(numbers, [payload for _, _, payload in events], kind):
-            last, index = stop == len(events), events[start][0]
-            self.backlog.add_left(Waiting(0, record, kind, stop - start, time_ns, row=row, index=index, last=last, own=False))
+            index, end = events[start][0], events[stop - 1][0] + 1
+            last = stop == len(events)
+            self.backlog.add_left(
+                Waiting(0, record, kind, stop - start, time_ns, row=row, index=index, end=end, last=last, own=False)
+            )
         self.waits = True
 
     def flush(self) -> None:
@@ -153,9 +157,9 @@ class Outlet:
         return self._producer.used_bytes + self._stored_bytes <= self._half
 
     @property
-    def note(self) -> int:
-        """The newest row of spill.db that was put into the ring, by whomever."""
-        return self._producer.note
+    def note(self) -> tuple[int, int]:
+        """The newest row of spill.db of which something was put into the ring, by whomever, and how many of its events."""
+        return divmod(self._producer.note, WHOLE + 1)
 
     @property
     def head(self) -> int:
@@ -188,6 +192,11 @@ class Outlet:
         dropped, self._dropped = self._dropped + self.held.dropped, Counter()
         self.held.dropped.clear()
         return dropped
+
+    def take_recovered(self) -> int:
+        """Return how many events of an earlier run were put into the ring since the last call."""
+        recovered, self._recovered = self._recovered, 0
+        return recovered
 
     def take_committed(self) -> Committed:
         """Return the rows of spill.db that the worker is done with since the last call."""
@@ -309,7 +318,7 @@ class Outlet:
         return True
 
     def _put_waiting(self, record: Waiting) -> bool:
-        note, size = record.row if record.last else 0, len(record.payload)
+        note, size = record.row * (WHOLE + 1) + record.end if record.row else 0, len(record.payload)
         if size <= self._largest:
             put = self._put(record.payload, record.kind, record.count, record.time_ns, number=record.number, note=note)
             size = 0
@@ -318,6 +327,8 @@ class Outlet:
         else:
             payload = encode_stored(record.row, record.index)
             put = self._put(payload, Kind.STORED, record.count, record.time_ns, number=record.number, note=note)
+        if put and not record.own:
+            self._recovered += record.count
         if put and record.row and record.last:
             self.delivered.append(Delivered(self.tail, record.row, record.count, size, record.own))
             self._stored_bytes += size

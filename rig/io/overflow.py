@@ -87,7 +87,7 @@ class Overflow:
         """Decide whether to read, and look again soon for as long as there is something to see."""
         if self._closed:
             return
-        self._count_dropped()
+        self._count()
         held_up = self._held_up(self._loop.time())
         if held_up and not self._paused:
             self._paused = True
@@ -118,7 +118,7 @@ class Overflow:
             self._timer.cancel()
         for outlet in self._outlets:
             outlet.held.clear()
-        self._count_dropped()
+        self._count()
         if self._telling is not None:
             self._telling.cancel()
             self._tell()
@@ -165,8 +165,12 @@ class Overflow:
             "workers cannot keep up: what their rings have no room for is spilled to disk", workers=workers, after=self._pause_limit
         )
 
-    def _count_dropped(self) -> None:
+    def _count(self) -> None:
         for outlet in self._outlets:
+            recovered = outlet.take_recovered()
+            if recovered:
+                self._page.add("recovered", recovered)
+                self._page.add("routed", recovered)
             for policy, count in outlet.take_dropped().items():
                 self._page.add(_COUNTERS[policy], count)
                 self._untold[policy] += count

@@ -272,10 +272,11 @@ class Spiller:
     async def _take_over(self, spill: Spill, address: int) -> int:
         """Go on where a predecessor of this process, in the same run, was ended, and return how many events there are."""
         outlet = self._outlets[self._owner.worker(address)]
-        in_ring, everything = await spill.backlog(address, outlet.note), await spill.backlog(address)
+        newest, _ = outlet.note
+        in_ring, everything = await spill.backlog(address, newest), await spill.backlog(address)
         if in_ring.last_id:
             outlet.delivered.append(Delivered(outlet.tail, in_ring.last_id, in_ring.events))
-        outlet.backlog.read_id, outlet.backlog.stored_id = outlet.note, everything.last_id
+        outlet.backlog.read_id, outlet.backlog.stored_id = newest, everything.last_id
         outlet.waits = outlet.waits or outlet.backlog.unread
         return everything.events
 
