@@ -50,6 +50,18 @@ def test_totals_are_those_of_all_processes(memory: SharedMemory, clock: Clock) -
     assert totals.unfinished == 8
 
 
+def test_dropped_events_are_not_unfinished(memory: SharedMemory) -> None:
+    """They were handed on, and nobody will handle them; those in spill.db are still to be handled."""
+    page = memory.io_pages[0]
+    page.set("routed", 100)
+    page.set("spill_backlog", 40)
+    for count, name in enumerate(("dropped_oldest", "dropped_newest", "dropped_latest", "dropped_large"), 1):
+        page.set(name, count)
+    memory.workers[0].page.set("handled", 50)
+
+    assert Status(memory).totals().unfinished == 40
+
+
 def test_nothing_is_unfinished_before_something_is_routed(memory: SharedMemory) -> None:
     """A worker may count an event before an io process's count of it is seen: that is not less than nothing."""
     memory.workers[0].page.set("handled", 5)

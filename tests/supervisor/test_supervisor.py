@@ -140,7 +140,11 @@ def test_the_state_of_a_dead_io_process_does_not_stand(cast: Cast) -> None:
     cast.say(first, Died("SIGKILL", 1, 0.1))
 
     state = cast.supervisor.state
-    assert (state.state, state.reason, state.joined) == ("connecting", "io-0: the process died (SIGKILL), and is started again after 0.1 s", 6)
+    assert (state.state, state.reason, state.joined) == (
+        "connecting",
+        "io-0: the process died (SIGKILL), and is started again after 0.1 s",
+        6,
+    )
     assert end in state.disconnects
     assert page.get("connected") == 0
     seconds = seconds_in_states(page, time.monotonic_ns())

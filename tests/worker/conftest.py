@@ -17,6 +17,7 @@ from rig.ring import Doorbell, Producer, RingMemory
 from rig.worker.binding import Bindings, Call
 from rig.worker.lane import Lane
 from rig.worker.loop import WorkerLoop
+from rig.worker.stored import StoredEvents
 from tests.worker.handlers import LANES
 
 
@@ -104,9 +105,9 @@ class Bench:
         self.producer.put(encode_gap(gap), kind=Kind.GAP, count=0, time_ns=time.monotonic_ns())
         self.rings[0].bell.ring()
 
-    def worker(self, app: App, *, retries: int = 0, backoff: float = 0.0) -> "Life":
+    def worker(self, app: App, *, retries: int = 0, backoff: float = 0.0, stored: StoredEvents | None = None) -> "Life":
         """Start a worker on the rings."""
-        return Life(self, app, retries, backoff)
+        return Life(self, app, retries, backoff, stored)
 
 
 class Life:
@@ -114,7 +115,7 @@ class Life:
 
     started: ClassVar[list[Lane]] = []
 
-    def __init__(self, bench: Bench, app: App, retries: int, backoff: float) -> None:
+    def __init__(self, bench: Bench, app: App, retries: int, backoff: float, stored: StoredEvents | None) -> None:
         self._bench = bench
         self.lanes = [
             Lane(
@@ -130,7 +131,7 @@ class Life:
         self.started.extend(self.lanes)
         bindings = Bindings(app.routes, LANES, bench.executor, gap_routes=app.gap_routes)
         self.loops = [
-            WorkerLoop(ring.memory, ring.bell, bindings, self.lanes, page=bench.page, rings=len(bench.rings))
+            WorkerLoop(ring.memory, ring.bell, bindings, self.lanes, page=bench.page, rings=len(bench.rings), stored=stored)
             for ring in bench.rings
         ]
         self.tasks = [asyncio.create_task(lane.run()) for lane in self.lanes]

@@ -1,0 +1,146 @@
+"""Events that are read from spill.db, because they are too large for the ring."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from rig.app import App, Event
+from rig.errors import RemoteProtocolError, StoreFailed
+from rig.io.spiller import open_spill
+from rig.records import Kind, encode_events, encode_names, encode_spilled, encode_stored
+from rig.store import SpillRow, StateDirectory
+from rig.worker.stored import StoredEvents
+from tests.worker.conftest import Bench
+
+Run = Callable[[Callable[[], Awaitable[None]]], None]
+
+
+async def store(folder: Path, *records: bytes, kind: Kind = Kind.EVENTS) -> list[int]:
+    """Put records into the spill.db of a state directory, and leave it open no longer."""
+    opened, spill = await open_spill(StateDirectory(folder).spill)
+    ids = await spill.append([SpillRow(0, kind, 1, 0, record) for record in records])
+    await opened.close()
+    return ids
+
+
+def events(*payloads: bytes, binary: bool = False) -> bytes:
+    record = encode_events(encode_names(["room:1", "tick"]), [0] * len(payloads), payloads, binary=binary)
+    return encode_spilled(7, record)
+
+
+def test_event_is_read_where_the_record_says(run: Run, tmp_path: Path) -> None:
+    """Which row, and which of its events; text and bytes."""
+
+    async def main() -> None:
+        [row] = await store(tmp_path, events(b"1", b'{"a":2}', b"3"))
+        [binary] = await store(tmp_path, events(b"\x00\xff", binary=True), kind=Kind.EVENTS_BINARY)
+        stored = StoredEvents(str(tmp_path))
+        names, numbers, payloads = stored.decode(encode_stored(row, 1))
+        assert (bytes(names), numbers, [bytes(payload) for payload in payloads]) == (b'["room:1","tick"]', [0], [b'{"a":2}'])
+        assert stored.decode(encode_stored(binary, 0))[2] == [b"\x00\xff"]
+        stored.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("record", "sentence"),
+    [
+        (encode_stored(99, 0), "names row 99 of spill.db, which is not there"),
+        (encode_stored(1, 2), "names event 2 of a row of 2"),
+        (encode_stored(1, -1), "names event -1 of a row of 2"),
+        (encode_stored(2, 0), "cannot be read"),
+        (encode_stored(3, 0), "a spilled record of 3 bytes"),
+        (b"\xc1", "names no row"),
+    ],
+)
+def test_record_that_names_nothing_is_a_protocol_error(run: Run, tmp_path: Path, record: bytes, sentence: str) -> None:
+    """It is refused with what is wrong, and nothing else is harmed."""
+
+    async def main() -> None:
+        await store(tmp_path, events(b"1", b"2"), encode_spilled(1, b"{"), b"abc")
+        stored = StoredEvents(str(tmp_path))
+        with pytest.raises(RemoteProtocolError, match=sentence):
+            stored.decode(record)
+        assert [bytes(payload) for payload in stored.decode(encode_stored(1, 1))[2]] == [b"2"]
+        stored.close()
+
+    run(main)
+
+
+def test_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    """Reading never makes a file; the sentence names it."""
+    stored = StoredEvents(str(tmp_path))
+    with pytest.raises(StoreFailed, match=r"spill\.db"):
+        stored.decode(encode_stored(1, 0))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_broken_connection_is_opened_anew(run: Run, tmp_path: Path) -> None:
+    """What was wrong with one connection may not be wrong with the next."""
+
+    async def main() -> None:
+        [row] = await store(tmp_path, events(b"1"))
+        stored = StoredEvents(str(tmp_path))
+        stored.decode(encode_stored(row, 0))
+        assert stored._connection is not None
+        stored._connection.execute("PRAGMA query_only = 1")
+        stored._connection.close()
+        assert [bytes(payload) for payload in stored.decode(encode_stored(row, 0))[2]] == [b"1"]
+        stored.close()
+
+    run(main)
+
+
+def test_reading_writes_nothing(run: Run, tmp_path: Path) -> None:
+    """The io process alone writes: this connection cannot."""
+
+    async def main() -> None:
+        [row] = await store(tmp_path, events(b"1"))
+        stored = StoredEvents(str(tmp_path))
+        stored.decode(encode_stored(row, 0))
+        assert stored._connection is not None
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            stored._connection.execute("DELETE FROM spilled")
+        stored.close()
+
+    run(main)
+
+
+def test_worker_without_such_events_does_not_load_sqlite(tmp_path: Path) -> None:
+    """Most workers never see one, and need not pay for it."""
+    code = "import sys, rig.worker.process; print([name for name in ('sqlite3', 'aiosqlite') if name in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+
+    assert shown.stdout == "[]\n"
+
+
+def test_loop_handles_stored_events_like_others(bench: Bench, run: Run, tmp_path: Path) -> None:
+    """They reach their handler in line; one whose row is gone is given up, counted, and holds up nothing."""
+    app, seen = App(), []
+
+    @app.on("room:*", "tick")
+    async def tick(event: Event) -> None:
+        seen.append(event.payload)
+
+    async def main() -> None:
+        [row] = await store(tmp_path, events(b"2"))
+        stored = StoredEvents(str(tmp_path))
+        life = bench.worker(app, stored=stored)
+        bench.publish(("room:1", "tick", 1))
+        for payload in (encode_stored(row, 0), encode_stored(999, 0)):
+            bench.producer.put(payload, kind=Kind.STORED, count=1)
+        bench.publish(("room:1", "tick", 3))
+        await life.idle()
+        assert seen == [1, 2, 3]
+        assert (bench.page.get("invalid"), bench.page.get("handled")) == (1, 4)
+        await life.die()
+        stored.close()
+
+    run(main)
