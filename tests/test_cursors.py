@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rig.cursors import LONGEST, cursor_reader, in_order, is_after
@@ -69,6 +69,7 @@ def test_cursor_of_the_other_kind_comes_after() -> None:
     assert is_after(1, "5")
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers()) | st.lists(st.text(alphabet="ab", min_size=1)) | st.lists(st.integers(0).map(str)))
 def test_in_order_is_the_order_of_is_after(cursors: list[Any]) -> None:
     """None that is returned comes after the next."""

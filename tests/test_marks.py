@@ -38,6 +38,7 @@ def place(marks: Marks, topic: str) -> int:
     return found
 
 
+@settings(deadline=None)
 @given(values=st.lists(cursors, min_size=1, max_size=6))
 def test_successor_finds_the_newest_cursor(values: list[Any]) -> None:
     """Numbers and texts, in any order, of any length that a cursor has."""

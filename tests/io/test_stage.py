@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rig.io.stage import Stage
@@ -51,6 +51,7 @@ def test_newer_cursor_takes_the_place_of_the_one_that_waits() -> None:
 steps = st.lists(st.tuples(st.sampled_from("gca"), st.integers(0, 2), st.integers(0, 5)), max_size=60)
 
 
+@settings(deadline=None)
 @given(steps=steps)
 def test_cursor_never_arrives_before_its_events(steps: list[Any]) -> None:
     """Whatever order outlets get on in: what has arrived is complete, and in the end all has arrived."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rig.cursors import Cursor
@@ -161,6 +161,7 @@ def test_memory_of_a_long_replay_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     assert track.floor > 800
 
 
+@settings(deadline=None)
 @given(data=st.data(), missed=st.lists(st.integers(11, 60), unique=True), live=st.lists(st.integers(61, 80), unique=True))
 def test_every_interleaving_of_replay_and_live_events_is_received_once(data: Any, missed: list[int], live: list[int]) -> None:
     """Replay and live events are each in order; the replay may hold live events too; nothing is lost, nothing comes twice."""
