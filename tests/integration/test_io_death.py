@@ -10,7 +10,9 @@ import pytest
 RECOVERED = 2.0
 """Seconds from the kill until everything is joined again, at most, however busy the machine is that runs these tests."""
 RESUMED = 1.0
-"""Likewise, where it has a moment for it: the back-off of 0.1 to 0.4 s, and a new interpreter."""
+"""Likewise, where the machine has a moment for it: the back-off of 0.1 to 0.4 s, and a new interpreter."""
+STARTS = 4
+"""On a busy machine, so many times what it takes to start an interpreter that has nothing else to do."""
 DIED = "process died, and is started again"
 BREAK_IO = """
 import os, sys
@@ -112,8 +114,11 @@ def test_it_resumes_within_a_second(play, until):
 
     async def test(stage):
         rig = await stage.run_worker()
-        took = []
+        took, allowed = [], []
         for _ in range(3):
+            began = time.monotonic()
+            await (await stage.start("-c", "import rig.io.process")).end()
+            allowed.append(max(RESUMED, STARTS * (time.monotonic() - began)))
             first, [pid] = stage.client, rig.pids("rig.io")
             os.kill(pid, signal.SIGKILL)
             killed = time.monotonic()
@@ -121,7 +126,7 @@ def test_it_resumes_within_a_second(play, until):
             took.append(time.monotonic() - killed)
         await rig.drain()
 
-        assert min(took) < RESUMED, took
+        assert any(some < most for some, most in zip(took, allowed, strict=True)), (took, allowed)
 
     play(test)
 
