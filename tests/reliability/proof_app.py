@@ -23,7 +23,7 @@ GATED = bool(os.environ.get("PROOF_GATED"))
 """Whether handlers wait for the gate."""
 
 app = rig.App("proof")
-app.join(*(f"history:{number}" for number in range(TOPICS)))
+app.join("room:live", *(f"history:{number}" for number in range(TOPICS)))
 _fds: list[int] = []
 
 
@@ -58,7 +58,7 @@ async def tick(event: rig.Event[Tick]) -> None:
             await asyncio.sleep(0.05)
 
 
-@app.on("history:*", "live")
+@app.on("room:live", "live")
 async def live(event: rig.Event) -> None:
     """Write down what is only counted."""
     note("live", event.topic, event.payload["i"])
