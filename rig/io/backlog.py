@@ -16,6 +16,7 @@ from enum import IntEnum
 
 import msgspec
 
+from rig.errors import RemoteProtocolError
 from rig.records import decode_spilled
 from rig.store import SpillRow
 
@@ -200,16 +201,26 @@ class Backlog:
             self._pauses[record.pause] += 1
         self._storing = []
 
-    def load(self, rows: Sequence[SpillRow]) -> None:
-        """Take the next rows of spill.db; none if it has no more, whatever was thought."""
+    def load(self, rows: Sequence[SpillRow]) -> int:
+        """
+        Take the next rows of spill.db; none if it has no more, whatever was thought.
+
+        Return how many events are in rows that cannot be read, and are passed over.
+        """
+        unreadable = 0
         if not rows:
             self.read_id = self.stored_id
         for row in rows:
-            number, payload = decode_spilled(row.record)
+            self.read_id = row.id
+            try:
+                number, payload = decode_spilled(row.record)
+            except RemoteProtocolError:
+                unreadable += row.count
+                continue
             number = number if 0 < self._first_id <= row.id else 0
             self._loaded.append(Waiting(number, payload, row.kind, row.count, row.time_ns, row=row.id))
             self.loaded_bytes += len(payload)
-            self.read_id = row.id
+        return unreadable
 
     def give_up(self) -> int:
         """Drop the records at the head that only the store could take, and return how many events that are."""

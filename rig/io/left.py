@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
 import structlog
 
 from rig.counters import Page
@@ -124,14 +125,14 @@ class Left:
     def _share(self, row: SpillRow) -> dict[int, list[tuple[int, Slot, Any]]]:
         """Return worker → its events, each with its place in the row."""
         try:
-            _, payload = decode_spilled(row.record)
-            raw, numbers, payloads = decode_events(row.kind, payload)
-        except RemoteProtocolError as exc:
+            raw, numbers, payloads = decode_events(row.kind, decode_spilled(row.record)[1])
+            pairs = decode_names(raw)
+            names = [(pairs[2 * number], pairs[2 * number + 1]) for number in numbers]
+        except (RemoteProtocolError, msgspec.DecodeError, IndexError) as exc:
             log.error("a record of an earlier run was given up: it cannot be read", events=row.count, reason=str(exc))
             return {}
-        names = decode_names(raw)
         shares: dict[int, list[tuple[int, Slot, Any]]] = {}
-        for index, (number, event) in enumerate(zip(numbers, payloads, strict=True)):
-            slot = self._router.slot(names[2 * number], names[2 * number + 1], event)
-            shares.setdefault(slot.worker, []).append((index, slot, event))
+        for index, ((topic, event), payload) in enumerate(zip(names, payloads, strict=False)):
+            slot = self._router.slot(topic, event, payload)
+            shares.setdefault(slot.worker, []).append((index, slot, payload))
         return shares

@@ -20,6 +20,7 @@ import structlog
 from rig.counters import Page
 from rig.io.outlet import Outlet
 from rig.io.spiller import Spiller
+from rig.log import Throttle
 
 _LOOK_AGAIN = 0.001
 """Seconds after which a full ring is looked at again."""
@@ -28,7 +29,7 @@ _LOOK_FOR_COMMITS = 0.02
 _MOST_UNSTORED_BYTES = 4 * 1024 * 1024
 """What may wait for the store before reading pauses; it goes on at half of it."""
 _REPORT_INTERVAL = 5.0
-"""Seconds between two lines about dropped events."""
+"""Seconds between two lines about dropped events, and between two that spilling begins."""
 _COUNTERS = {
     "drop_oldest": "dropped_oldest",
     "drop_newest": "dropped_newest",
@@ -75,6 +76,8 @@ class Overflow:
         self._timer: asyncio.TimerHandle | None = None
         self._untold: Counter[str] = Counter()
         self._telling: asyncio.TimerHandle | None = None
+        self._throttle = Throttle(_REPORT_INTERVAL)
+        self._said_so = False
 
     def look(self) -> None:
         """Move what there is room for, then judge."""
@@ -156,10 +159,14 @@ class Overflow:
 
     def _stop_spilling(self) -> None:
         self._spiller.everything = False
-        log.info("the workers have caught up: nothing is spilled any more")
+        if self._said_so:
+            log.info("the workers have caught up: nothing is spilled any more")
 
     def _start_spilling(self) -> None:
         self._spiller.everything = True
+        self._said_so = self._throttle.allow("spilling", self._loop.time()) is not None
+        if not self._said_so:
+            return
         workers = [number for number, outlet in enumerate(self._outlets) if outlet in self._slow]
         log.warning(
             "workers cannot keep up: what their rings have no room for is spilled to disk", workers=workers, after=self._pause_limit

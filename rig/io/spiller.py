@@ -114,6 +114,7 @@ class Spiller:
                 self._report("the store of spilled events cannot be opened: what is left there waits", exc)
                 self._fetch_at = self._loop.time() + _RETRY
         self._task = asyncio.create_task(self._run(), name="spill")
+        self._task.add_done_callback(_fail_loudly)
         self._moved()
 
     def wake(self) -> None:
@@ -224,7 +225,9 @@ class Spiller:
             backlog = outlet.backlog
             if backlog.unread and not backlog.behind and backlog.loaded_bytes < PAGE_BYTES:
                 spill = await self._opened()
-                backlog.load(await spill.next(self._owner.address(worker), backlog.read_id, PAGE_BYTES))
+                unreadable = backlog.load(await spill.next(self._owner.address(worker), backlog.read_id, PAGE_BYTES))
+                if unreadable:
+                    log.error("spilled events were given up: their rows cannot be read", events=unreadable)
                 read = True
         return read
 
@@ -296,3 +299,10 @@ class Spiller:
         suppressed = self._throttle.allow(message, self._loop.time())
         if suppressed is not None:
             log.error(message, reason=str(exc))
+
+
+def _fail_loudly(task: "asyncio.Task[None]") -> None:
+    """End the process if the task fails: its successor goes on with what is in the rings and on disk."""
+    if not task.cancelled() and task.exception() is not None:
+        log.critical("the spiller ended, so the io process does", error=repr(task.exception()))
+        raise SystemExit(70)

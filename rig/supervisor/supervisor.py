@@ -247,6 +247,7 @@ class Supervisor:
                 handled=totals.handled,
                 failed=totals.failed + totals.invalid,
                 ring_percent=round(100 * recent.fill),
+                **({"spill_backlog": totals.spill_backlog} if totals.spill_backlog else {}),
             )
 
     def _summarise(self, status: Status) -> None:

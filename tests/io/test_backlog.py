@@ -162,9 +162,19 @@ def test_everything_waits_while_earlier_runs_come_first() -> None:
     assert not backlog.empty
     backlog.behind = False
     assert leave(backlog) == []
-    backlog.load([row(9, 1)])
+    assert backlog.load([row(9, 1)]) == 0
 
     assert leave(backlog) == [1, 2]
+
+
+def test_row_that_cannot_be_read_is_passed_over() -> None:
+    """It is said how many events it had; nothing waits for it for ever."""
+    backlog = Backlog(LARGEST)
+    backlog.stored_id = 3
+
+    assert backlog.load([row(1, 1), SpillRow(0, 1, 5, 0, b"short", 2), row(3, 3)]) == 5
+    assert not backlog.unread
+    assert len(leave(backlog)) == 2
 
 
 @pytest.mark.parametrize("storing", [False, True])

@@ -119,7 +119,13 @@ def test_row_that_cannot_be_read_is_given_up(
 
     async def main() -> None:
         disk = Disk()
-        for kind, record in ((Kind.EVENTS, b"1234567"), (Kind.EVENTS, encode_spilled(1, b"[[")), (99, encode_spilled(1, b"{}"))):
+        for kind, record in (
+            (Kind.EVENTS, b"1234567"),
+            (Kind.EVENTS, encode_spilled(1, b"[[")),
+            (99, encode_spilled(1, b"{}")),
+            (Kind.EVENTS, encode_spilled(1, b'[["a"],[0],[1]]')),
+            (Kind.EVENTS, encode_spilled(1, b"[[1],[0],[1]]")),
+        ):
             put(disk, SpillRow(EARLIER.address(0), kind, 5, 0, record))
         leave(disk, 0, *events("a", 1))
         bench = make(disk)
@@ -130,7 +136,7 @@ def test_row_that_cannot_be_read_is_given_up(
 
     run(main)
     errors = [line for line in said if line["log_level"] == "error"]
-    assert [line["events"] for line in errors] == [5, 5, 5]
+    assert [line["events"] for line in errors] == [5, 5, 5, 5, 5]
     assert page.get("spill_backlog") == 0
 
 

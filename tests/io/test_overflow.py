@@ -133,10 +133,13 @@ def test_other_workers_are_not_held_up(make: Callable[..., Bench], run: Callable
     run(main)
 
 
-def test_spilling_ends_when_every_ring_is_half_empty(make: Callable[..., Bench], said: list[Any], run: Callable[..., None]) -> None:
+def test_spilling_ends_when_every_ring_is_half_empty(
+    make: Callable[..., Bench], said: list[Any], run: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Then the next full ring has its pause again."""
 
     async def main() -> None:
+        monkeypatch.setattr(overflow_module, "_REPORT_INTERVAL", 0.0)
         bench = make(pause_limit=0.02)
         await bench.start()
         for round in (1, 2):
@@ -152,6 +155,30 @@ def test_spilling_ends_when_every_ring_is_half_empty(make: Callable[..., Bench],
         await bench.end()
 
     run(main)
+
+
+def test_spilling_that_comes_and_goes_does_not_flood_the_log(
+    make: Callable[..., Bench], said: list[Any], run: Callable[..., None]
+) -> None:
+    """It is said when it begins and when it ends, and then not again for a while."""
+
+    async def main() -> None:
+        bench = make(pause_limit=0.0)
+        await bench.start()
+        for _ in range(5):
+            fill(bench)
+            await until(lambda: bench.spiller.everything)
+            while bench.spiller.everything:
+                bench.events()
+                await asyncio.sleep(0.001)
+        await bench.end()
+
+    run(main)
+    told = [line["event"].partition(":")[0] for line in said]
+    assert [one for one in told if one.startswith(("workers", "the workers"))] == [
+        "workers cannot keep up",
+        "the workers have caught up",
+    ]
 
 
 def test_store_that_is_too_slow_pauses_reading(make: Callable[..., Bench], run: Callable[..., None]) -> None:

@@ -354,3 +354,18 @@ def test_without_a_place_to_store_the_error_says_what_to_do(make: Callable[..., 
         await bench.end()
 
     run(main)
+
+
+def test_failure_that_nobody_expects_ends_the_process(make: Callable[..., Bench], said: list[Any]) -> None:
+    """A spiller that is gone would hold everything back for ever, in silence: a successor is better."""
+
+    async def main() -> None:
+        bench = make()
+        await bench.start()
+        bench.disk.check = lambda what: 1 / 0  # type: ignore[method-assign]
+        send(bench, 20)
+        await asyncio.sleep(1)
+
+    with pytest.raises(SystemExit):
+        asyncio.run(main())
+    assert [line["event"] for line in said if line["log_level"] == "critical"] == ["the spiller ended, so the io process does"]
