@@ -87,6 +87,10 @@ class Connection:
         """Dial, and go on for ever."""
         self._turn(self._socket.connect)
 
+    def hurry(self) -> None:
+        """Dial now instead of after the delay; nothing happens where there is none to wait for."""
+        self._turn(lambda now: self._socket.connect(now) if self._socket.state is SocketState.WAITING else [])
+
     def join(self, topic: str, payload: Any) -> None:
         """
         Want to be in a topic; see `Socket.join`.
@@ -279,6 +283,8 @@ class Connection:
 
 
 def _cause(error: Exception) -> Cause:
+    if isinstance(error, errors.NoEndpoint):
+        return _cause(error.decisive)
     if isinstance(error, errors.HandshakeRefused) and not isinstance(error, errors.AuthenticationRefused):
         return _cause_of_status(error.status)
     return next((cause for kind, cause in _CAUSES if isinstance(error, kind)), Cause.UNREACHABLE)

@@ -64,7 +64,7 @@ class IoSpec(msgspec.Struct, frozen=True, tag="io"):
     All that an io process needs.
 
     Attributes:
-        settings: With the state directory that is used, and all else as the user set it.
+        settings: With the URLs and the state directory that are used, and all else as the user set it.
         name: For the log: "io", "io-0".
         index: Its number among the io processes, from 0: topics are spread over them.
         joins: Its own topics, with their join payloads.
@@ -78,7 +78,6 @@ class IoSpec(msgspec.Struct, frozen=True, tag="io"):
     settings: Settings
     name: str
     index: int
-    url: str
     joins: dict[str, Any]
     routes: list[RouteSpec]
     rings: list[RingsFds]

@@ -1,40 +1,33 @@
 """
 How a connection gets its transport: the token, then the endpoint that carries it, then WebSocket or long-poll.
 
-The provider is asked anew for every attempt, unless the token itself says that it is good for long. A server that answers
-401 or 403 may only have found the token too old, so the provider is asked once more, and if it has another token the server
-is, before the attempt counts as refused.
+One attempt goes over all endpoints until one takes us, the preferred one first unless it has failed lately. The provider is asked
+anew for every attempt, unless the token itself says that it is good for long. A server that answers 401 or 403 may only have
+found the token too old, so the provider is asked once more, and if it has another token the server is, before the endpoint counts
+as one that refuses it.
 """
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
 from rig.auth import Token, TokenSource, provider
+from rig.backoff import Cause
 from rig.config import Settings
-from rig.errors import AuthenticationRefused, ConfigError
-from rig.log import Throttle, hide
+from rig.endpoints import Candidate, Choice, Endpoints, endpoints_of, warn_of_risk
+from rig.errors import AuthenticationRefused, ConfigError, RigError
+from rig.log import hide
+from rig.phoenix import events
 from rig.transport import Endpoint, Transport, TransportChoice, TransportOwner
 
 _IN_JOINS = "join:"
-_warned = Throttle(math.inf)
+_GO_ELSEWHERE = (1008, 1012, 1013)
+"""Close codes of a server that will not have us back at once: it drains, is busy, or does not like us."""
 
 log = structlog.get_logger()
-
-
-class Choice(Protocol):
-    """What picks the transport; `rig.transport` has it."""
-
-    async def dial(self, endpoint: Endpoint, owner: TransportOwner, *, connect_timeout: float, max_frame_bytes: int) -> Transport:
-        """
-        Return an open transport.
-
-        Raises:
-            ConnectError: If there is none.
-        """
 
 
 class Dialler:
@@ -42,17 +35,16 @@ class Dialler:
     The `Dial` of a connection. All methods are called on the loop's thread.
 
     Attributes:
-        endpoint: Where it connects, without the token.
-        choice: Which transport is taken.
+        endpoints: Where it may connect, and how they have been.
+        at: Where the latest connection was made to, None while there is none.
     """
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        candidates: Sequence[Candidate],
         *,
         tokens: TokenSource,
         token_mode: str,
-        choice: Choice,
         connect_timeout: float,
         max_frame_bytes: int,
         params: Callable[[], Mapping[str, str]] | None = None,
@@ -61,32 +53,28 @@ class Dialler:
         Put the parts together.
 
         Args:
-            endpoint: Where to connect.
+            candidates: Where to connect, at least one, the preferred one first.
             tokens: Where the token comes from.
             token_mode: How it travels: `join:NAME` puts it into the payload of every join, the others are those of
                 `Endpoint.with_token`.
-            choice: Which transport to take.
-            connect_timeout: Seconds for one attempt, beside the time that the provider takes.
+            connect_timeout: Seconds for one attempt at one endpoint, beside the time that the provider takes.
             max_frame_bytes: Limit of one message.
-            params: Asked for the connect params of each attempt, instead of the endpoint's.
+            params: Asked for the connect params of each attempt, instead of the endpoints'.
 
         Raises:
             ConfigError: If the token would travel unencrypted to another host, or `token_mode` is none that there is.
         """
-        self.choice, self._params = choice, params
+        self.endpoints, self._params = Endpoints(candidates), params
         self._tokens, self._mode = tokens, token_mode
-        self._sent: Token | None = None
         self._connect_timeout, self._max_frame_bytes = connect_timeout, max_frame_bytes
-        if tokens.gives_tokens and not endpoint.may_carry_secrets:
-            raise ConfigError(
-                f"the token of {tokens.name} would travel unencrypted to {endpoint.host}: write wss:// instead of ws://, "
-                "or allow it with --insecure"
-            )
+        self._sent: Token | None = None
+        self._among: Sequence[Candidate] | None = None
+        self.at: Candidate | None = None
         in_joins = tokens.gives_tokens and token_mode.startswith(_IN_JOINS)
         self._join_field = token_mode.removeprefix(_IN_JOINS) if in_joins else None
-        self.endpoint = replace(endpoint, token_follows=in_joins)
-        if tokens.gives_tokens and not in_joins:
-            endpoint.with_token("any", token_mode)  # a mode that cannot be used is found now
+        for candidate in candidates:
+            self._check(candidate.endpoint)
+            candidate.endpoint = replace(candidate.endpoint, token_follows=in_joins)
 
     @classmethod
     def of(
@@ -96,45 +84,91 @@ class Dialler:
         Make the dialler that the settings describe.
 
         Args:
-            settings: With a URL.
+            settings: With a URL at least.
             tokens: Instead of the provider that the settings name.
             params: As in the constructor.
 
         Raises:
             ConfigError: If a setting cannot be used.
         """
-        endpoint = endpoint_of(settings)
-        endpoint.ssl_context()  # a file that holds no certificate is an error now, and not at each attempt
+        endpoints = endpoints_of(settings)
         tokens = tokens or TokenSource(provider(settings.auth, timeout=settings.auth_timeout))
-        _warn_of_risk(endpoint, gives_tokens=tokens.gives_tokens)
+        for endpoint in endpoints:
+            endpoint.ssl_context()  # a file that holds no certificate is an error now, and not at each attempt
+            warn_of_risk(endpoint, gives_tokens=tokens.gives_tokens)
         return cls(
-            endpoint,
+            [
+                Candidate(endpoint, TransportChoice(settings.transport, fallback_timeout=settings.fallback_timeout))
+                for endpoint in endpoints
+            ],
             tokens=tokens,
             token_mode=settings.auth_mode,
-            choice=TransportChoice(settings.transport, fallback_timeout=settings.fallback_timeout),
             connect_timeout=settings.connect_timeout,
             max_frame_bytes=settings.max_frame_bytes,
             params=params,
         )
+
+    def another(self, among: Sequence[Candidate] | None = None) -> "Dialler":
+        """
+        Return the dial of a second connection. The two share the provider, and what is known of the endpoints.
+
+        Args:
+            among: Where its first attempt may lead, anywhere if None. Once it has a connection it may go anywhere.
+        """
+        other = copy(self)
+        other.at, other._sent, other._among = None, None, among
+        return other
 
     async def __call__(self, owner: TransportOwner) -> Transport:
         """
         Return an open transport.
 
         Raises:
-            ConnectError: If there is none, see `rig.transport.TransportChoice` and `rig.auth`. What `params` raises comes out too.
+            ConnectError: If there is none, see `rig.transport.TransportChoice` and `rig.auth`; of several endpoints `NoEndpoint`.
+                What `params` raises comes out too.
         """
+        self.at = None
         token = await self._tokens.get()
-        try:
-            return await self._dial(owner, token)
-        except AuthenticationRefused:
-            if token is None or self._join_field is not None:
-                raise  # it was not the token
-            fresh = await self._tokens.renew(token)
-            if fresh is None or fresh.value == token.value:
-                raise
-            log.info("the token was refused; trying the fresh one", provider=self._tokens.name)
-            return await self._dial(owner, fresh)
+        params = None if self._params is None else self._params()
+        for candidate in self.endpoints.order(self._among):
+            try:
+                try:
+                    transport = await self._dial(candidate, owner, token, params)
+                except AuthenticationRefused as refusal:
+                    token = await self._fresh(token, refusal)
+                    transport = await self._dial(candidate, owner, token, params)
+            except RigError as exc:
+                candidate.failed(exc)
+                if len(self.endpoints.all) > 1:
+                    log.info("endpoint failed", endpoint=candidate.endpoint.display, reason=str(exc))
+                continue
+            candidate.opened()
+            self.at, self._among = candidate, None
+            self._sent = token if self._join_field is None else None
+            self._say_where(candidate)
+            return transport
+        raise self.endpoints.failure(self._among)
+
+    def lost(self, event: events.SocketClosed) -> bool:
+        """
+        Note that the connection ended, and return True if there is nothing to wait for: its server said that it will not have us
+        back at once, and another is well.
+        """
+        lost, self.at = self.at, None
+        if lost is None or event.delay is None or event.cause is Cause.REQUESTED:
+            return False
+        lost.lost(event.reason or (str(event.cause) if event.code is None else f"close code {event.code}"), event.code)
+        return event.code in _GO_ELSEWHERE and self.endpoints.another_is_well(lost)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where the connection is, or where it goes first."""
+        return (self.at or self.endpoints.first).endpoint
+
+    @property
+    def choice(self) -> Choice:
+        """What picks the transport where the connection is, or goes first."""
+        return (self.at or self.endpoints.first).choice
 
     def join_payload(self, payload: Any) -> Any:
         """
@@ -197,50 +231,49 @@ class Dialler:
         """Stop what goes on in the background."""
         await self._tokens.close()
 
-    async def _dial(self, owner: TransportOwner, token: Token | None) -> Transport:
-        endpoint = self.endpoint if self._params is None else replace(self.endpoint, params=self._params())
+    def _check(self, endpoint: Endpoint) -> None:
+        if not self._tokens.gives_tokens:
+            return
+        if not endpoint.may_carry_secrets:
+            raise ConfigError(
+                f"the token of {self._tokens.name} would travel unencrypted to {endpoint.host}: write wss:// instead of ws://, "
+                "or allow it with --insecure"
+            )
+        if self._join_field is None:
+            endpoint.with_token("any", self._mode)  # a mode that cannot be used is found now
+
+    async def _fresh(self, token: Token | None, refusal: AuthenticationRefused) -> Token:
+        """
+        Return another token than the one that was refused.
+
+        Raises:
+            AuthenticationRefused: The refusal, if there is none, or it was not about the token.
+            TokenUnavailable: If the provider fails.
+        """
+        if token is None or self._join_field is not None:
+            raise refusal
+        fresh = await self._tokens.renew(token)
+        if fresh is None or fresh.value == token.value:
+            raise refusal
+        log.info("the token was refused; trying the fresh one", provider=self._tokens.name)
+        return fresh
+
+    async def _dial(
+        self, candidate: Candidate, owner: TransportOwner, token: Token | None, params: Mapping[str, str] | None
+    ) -> Transport:
+        endpoint = candidate.endpoint if params is None else replace(candidate.endpoint, params=params)
         if token is not None:
             hide(token.value)
             if self._join_field is None:
                 endpoint = endpoint.with_token(token.value, self._mode)
         for secret in endpoint.secret_values():
             hide(secret)
-        transport = await self.choice.dial(
+        return await candidate.choice.dial(
             endpoint, owner, connect_timeout=self._connect_timeout, max_frame_bytes=self._max_frame_bytes
         )
-        self._sent = token if self._join_field is None else None
-        return transport
 
-
-def _warn_of_risk(endpoint: Endpoint, *, gives_tokens: bool) -> None:
-    """Say once a process and server what `--insecure` has allowed."""
-    if endpoint.exposed and (gives_tokens or endpoint.secrets()):
-        risk = "secrets travel unencrypted to another host: anybody in between can read them"
-    elif endpoint.secure and endpoint.insecure and not endpoint.pins:
-        risk = "the server's certificate is not checked: anybody in between can read and change everything"
-    else:
-        return
-    server = f"{endpoint.host}:{endpoint.port}"
-    if _warned.allow((risk, server), 0.0) is not None:
-        log.warning(risk, server=server, setting="insecure")
-
-
-def endpoint_of(settings: Settings) -> Endpoint:
-    """
-    Return where the settings lead.
-
-    Raises:
-        ConfigError: If a part cannot be used, or a secret would travel unencrypted to another host.
-    """
-    return Endpoint(
-        url=settings.url or "",
-        params=settings.param,
-        headers=settings.header,
-        vsn=settings.vsn,
-        ca_file=settings.ca,
-        cert_file=settings.cert,
-        key_file=settings.key,
-        pins=settings.pin,
-        proxy=settings.proxy,
-        insecure=settings.insecure,
-    )
+    def _say_where(self, candidate: Candidate) -> None:
+        first = self.endpoints.first
+        if candidate is not first:
+            endpoint = candidate.endpoint.display
+            log.warning("not at the first endpoint", endpoint=endpoint, first=first.endpoint.display, reason=first.reason)

@@ -19,6 +19,7 @@ Every exception that rig raises on purpose, in one tree.
     │   │   └── TokenMissing        … and says that there is none: nobody is signed in
     │   ├── NotWebSocket            something answered that does not speak WebSocket
     │   ├── NotLongPoll             something answered that does not speak Phoenix's long-poll
+    │   ├── NoEndpoint              none of several endpoints took us
     │   └── HandshakeRefused        the server answered the upgrade with an HTTP error
     │       ├── AuthenticationRefused   … with 401 or 403
     │       └── RedirectRefused         … with a redirect that is not followed
@@ -38,6 +39,7 @@ The message of each is a sentence that says what to do. `exit_code` is what the 
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 
@@ -237,6 +239,22 @@ class AuthenticationFailed(RigError):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(f"the run has ended because of --auth-failure exit: {reason}")
+
+
+class NoEndpoint(ConnectError):
+    """
+    None of several endpoints took us.
+
+    Attributes:
+        reasons: For each its URL, with secrets masked, and what kept us from it.
+        decisive: The error that says what to do about it: a refused token before anything else.
+    """
+
+    def __init__(self, reasons: Sequence[tuple[str, str]], decisive: RigError, *, retry_after: float | None = None) -> None:
+        self.reasons, self.decisive, self.retry_after = reasons, decisive, retry_after
+        self.exit_code = decisive.exit_code  # type: ignore[misc]
+        each = "; ".join(f"{url}: {reason}" for url, reason in reasons)
+        super().__init__(f"none of {len(reasons)} endpoints took us: {each}")
 
 
 class ConnectionLost(RigError):

@@ -45,7 +45,6 @@ TO_CHILD = [
         SETTINGS,
         "io-1",
         1,
-        "ws://x/socket",
         {"a:*": {"since": 1}},
         [RouteSpec("a:*", "tick", None, cursor="payload.id")],
         [FDS],

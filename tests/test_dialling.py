@@ -7,10 +7,22 @@ import structlog
 
 from rig.auth import TokenSource
 from rig.auth.provider import NoToken
+from rig.backoff import Cause
 from rig.config import Settings
 from rig.dialling import Dialler
-from rig.errors import AuthenticationRefused, ConfigError, HandshakeRefused, RedirectRefused, TokenMissing, TokenUnavailable
+from rig.endpoints import Candidate
+from rig.errors import (
+    AuthenticationRefused,
+    ConfigError,
+    ConnectFailed,
+    HandshakeRefused,
+    NoEndpoint,
+    RedirectRefused,
+    TokenMissing,
+    TokenUnavailable,
+)
 from rig.log import mask
+from rig.phoenix import events
 from rig.transport import Endpoint, TransportChoice
 from tests.auth.providing import Provider
 from tests.transport.raw_server import Owner, RawServer
@@ -35,7 +47,11 @@ class Choice:
 
 def dialler(provider, choice, *, url="ws://localhost/socket", mode="subprotocol"):
     return Dialler(
-        Endpoint(url), tokens=TokenSource(provider), token_mode=mode, choice=choice, connect_timeout=1.0, max_frame_bytes=1024
+        [Candidate(Endpoint(url), choice)],
+        tokens=TokenSource(provider),
+        token_mode=mode,
+        connect_timeout=1.0,
+        max_frame_bytes=1024,
     )
 
 
@@ -343,15 +359,15 @@ READ = "secrets travel unencrypted to another host: anybody in between can read 
 @pytest.mark.parametrize(
     ("settings", "warning"),
     [
-        (Settings(url="wss://a.example/socket", insecure=True), UNREAD),
-        (Settings(url="ws://b.example/socket", insecure=True, auth="env:TOKEN"), READ),
-        (Settings(url="ws://c.example/socket", insecure=True, auth="env:TOKEN", auth_mode="join:token"), READ),
-        (Settings(url="ws://d.example/socket", insecure=True, param={"token": "hunter2"}), READ),
-        (Settings(url="ws://localhost/socket", insecure=True, param={"token": "hunter2"}, proxy="http://proxy.example:1"), READ),
-        (Settings(url="wss://e.example/socket", insecure=True, pin=("aa" * 32,)), None),
-        (Settings(url="wss://f.example/socket", auth="env:TOKEN"), None),
-        (Settings(url="ws://g.example/socket", insecure=True), None),
-        (Settings(url="ws://localhost/socket", insecure=True, auth="env:TOKEN"), None),
+        (Settings(url=("wss://a.example/socket",), insecure=True), UNREAD),
+        (Settings(url=("ws://b.example/socket",), insecure=True, auth="env:TOKEN"), READ),
+        (Settings(url=("ws://c.example/socket",), insecure=True, auth="env:TOKEN", auth_mode="join:token"), READ),
+        (Settings(url=("ws://d.example/socket",), insecure=True, param={"token": "hunter2"}), READ),
+        (Settings(url=("ws://localhost/socket",), insecure=True, param={"token": "hunter2"}, proxy="http://proxy.example:1"), READ),
+        (Settings(url=("wss://e.example/socket",), insecure=True, pin=("aa" * 32,)), None),
+        (Settings(url=("wss://f.example/socket",), auth="env:TOKEN"), None),
+        (Settings(url=("ws://g.example/socket",), insecure=True), None),
+        (Settings(url=("ws://localhost/socket",), insecure=True, auth="env:TOKEN"), None),
     ],
 )
 def test_what_insecure_has_allowed_is_said_once(settings, warning):
@@ -374,12 +390,231 @@ def test_what_the_settings_hold_of_secrets_is_hidden_before_anything_is_sent(run
             headers=(("Authorization", "Bearer header-token"), ("X-Request-Id", "header-request")),
             proxy="http://me:proxy-password@127.0.0.1:1",
         )
-        settings = {"token_mode": "param:late", "choice": Choice(None), "connect_timeout": 1.0, "max_frame_bytes": 1024}
-        dial = Dialler(endpoint, tokens=TokenSource(Provider("provider-token")), **settings)
+        settings = {"token_mode": "param:late", "connect_timeout": 1.0, "max_frame_bytes": 1024}
+        dial = Dialler([Candidate(endpoint, Choice(None))], tokens=TokenSource(Provider("provider-token")), **settings)
         await dial(OWNER)
 
         secrets = ["url-password", "url/api-key", "param-token", "header-token", "proxy-password", "provider-token"]
         assert [mask(f"no {secret} here") for secret in secrets] == ["no *** here"] * len(secrets)
         assert mask("param-room header-request") == "param-room header-request"
+
+    run(main)
+
+
+class Servers:
+    """Takes the place of several servers: what each does with a connection, by its host."""
+
+    def __init__(self, **outcomes):
+        self.outcomes, self.asked = outcomes, []
+
+    async def dial(self, endpoint, owner, **limits):
+        self.asked.append((endpoint.host, endpoint.auth_token))
+        outcome = self.outcomes[endpoint.host.partition(".")[0]]
+        if callable(outcome):
+            outcome = outcome(endpoint)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+def several(servers, provider=None, *hosts, **settings):
+    return Dialler(
+        [Candidate(Endpoint(f"ws://{host}.localhost/socket"), servers) for host in hosts or ("a", "b")],
+        tokens=TokenSource(provider or NoToken()),
+        token_mode="subprotocol",
+        connect_timeout=1.0,
+        max_frame_bytes=1024,
+        **settings,
+    )
+
+
+def gone(host):
+    return ConnectFailed(f"{host}.localhost", 80, "refused")
+
+
+def test_an_attempt_goes_on_to_the_next_endpoint(run):
+    """The core hears of one attempt, which succeeded."""
+
+    async def main():
+        servers = Servers(a=gone("a"), b=TRANSPORT)
+        dial = several(servers)
+        with structlog.testing.capture_logs() as logs:
+            assert await dial(OWNER) is TRANSPORT
+
+        assert [host for host, _ in servers.asked] == ["a.localhost", "b.localhost"]
+        assert dial.endpoint.host == "b.localhost"
+        [line] = [line for line in logs if line["event"] == "not at the first endpoint"]
+        assert "a.localhost:80 (refused)" in line["reason"]
+
+    run(main)
+
+
+def test_the_next_attempt_does_not_begin_with_what_failed_just_now(run):
+    """A dead first endpoint costs its time-out once, and not at each reconnect."""
+
+    async def main():
+        servers = Servers(a=gone("a"), b=TRANSPORT)
+        dial = several(servers)
+        await dial(OWNER)
+        servers.asked.clear()
+        await dial(OWNER)
+        assert [host for host, _ in servers.asked] == ["b.localhost"]
+
+    run(main)
+
+
+def test_an_attempt_that_fails_has_asked_all_and_names_all(run):
+    """None is left out because of what it did before."""
+
+    async def main():
+        servers = Servers(a=gone("a"), b=gone("b"))
+        dial = several(servers)
+        for _ in range(2):
+            servers.asked.clear()
+            with pytest.raises(NoEndpoint, match=r"(?s)a\.localhost.*b\.localhost"):
+                await dial(OWNER)
+            assert {host for host, _ in servers.asked} == {"a.localhost", "b.localhost"}
+        assert dial.at is None
+
+    run(main)
+
+
+def test_each_endpoint_gets_the_token_and_may_refuse_it_by_itself(run):
+    """The fresh token is tried where the old one was refused, and shown to the others at once."""
+
+    async def main():
+        def only(token):
+            return lambda endpoint: TRANSPORT if endpoint.auth_token == token else AuthenticationRefused("ws://x", 403)
+
+        servers = Servers(a=only("nothing"), b=only("fresh"))
+        dial = several(servers, Provider("old", "fresh"))
+        assert await dial(OWNER) is TRANSPORT
+        assert servers.asked == [("a.localhost", "old"), ("a.localhost", "fresh"), ("b.localhost", "fresh")]
+        assert dial.sends_token
+
+    run(main)
+
+
+def test_an_endpoint_that_refused_the_token_is_not_asked_with_each_attempt(run):
+    """The error says of both why, and that it is about the token."""
+
+    async def main():
+        servers = Servers(a=AuthenticationRefused("ws://a.localhost", 403), b=gone("b"))
+        dial = several(servers, Provider("same"))
+        for _ in range(3):
+            with pytest.raises(NoEndpoint) as raised:
+                await dial(OWNER)
+        assert [host for host, _ in servers.asked].count("a.localhost") == 1
+        assert isinstance(raised.value.decisive, AuthenticationRefused)
+        assert raised.value.retry_after == 0.0
+
+    run(main)
+
+
+def test_without_a_token_no_endpoint_is_dialled(run):
+    """It is not the endpoints' fault, and none of them rests for it."""
+
+    async def main():
+        servers = Servers(a=TRANSPORT, b=TRANSPORT)
+        dial = several(servers, Provider(TokenUnavailable("the test", "it is gone")))
+        with pytest.raises(TokenUnavailable):
+            await dial(OWNER)
+        assert servers.asked == []
+        assert not dial.endpoints.first.rest
+
+    run(main)
+
+
+def test_a_token_does_not_travel_unencrypted_to_any_of_the_endpoints():
+    """One that is safe does not make up for one that is not."""
+    with pytest.raises(ConfigError, match=r"unencrypted to b\.example"):
+        Dialler(
+            [Candidate(Endpoint(url), Choice()) for url in ("wss://a.example/socket", "ws://b.example/socket")],
+            tokens=TokenSource(Provider("token")),
+            token_mode="subprotocol",
+            connect_timeout=1.0,
+            max_frame_bytes=1024,
+        )
+
+
+def test_params_are_asked_once_an_attempt_and_go_to_each_endpoint(run):
+    """They may be different the next time."""
+
+    async def main():
+        seen, asked = [], iter(range(10))
+        servers = Servers(a=lambda endpoint: seen.append(endpoint.params["n"]) or gone("a"), b=TRANSPORT)
+        servers.outcomes["b"] = lambda endpoint: seen.append(endpoint.params["n"]) or TRANSPORT
+        dial = several(servers, params=lambda: {"n": str(next(asked))})
+        await dial(OWNER)
+        assert seen == ["0", "0"]
+
+    run(main)
+
+
+def closed(code, cause=Cause.SERVER_CLOSED, delay=1.0):
+    return events.SocketClosed(cause, code, "", delay)
+
+
+@pytest.mark.parametrize(
+    ("event", "at_once", "rests"),
+    [
+        (closed(1012), True, True),
+        (closed(1013), True, True),
+        (closed(1001), False, True),
+        (closed(1006, Cause.LINK_LOST), False, True),
+        (closed(1000, Cause.REQUESTED), False, False),
+        (closed(1000, delay=None), False, False),
+    ],
+)
+def test_a_server_that_ended_the_connection_is_not_the_first_choice(run, event, at_once, rests):
+    """The others come first for a while; where it drains or is busy, there is no waiting either. What we end is nobody's fault."""
+
+    async def main():
+        servers = Servers(a=TRANSPORT, b=TRANSPORT)
+        dial = several(servers)
+        await dial(OWNER)
+        assert dial.lost(event) is at_once
+        assert bool(dial.endpoints.first.rest) is rests
+        await dial(OWNER)
+        assert servers.asked[-1][0] == ("b.localhost" if rests else "a.localhost")
+
+    run(main)
+
+
+def test_a_drain_of_the_only_endpoint_is_waited_out(run):
+    """There is nowhere else to go."""
+
+    async def main():
+        dial = several(Servers(a=TRANSPORT), None, "a")
+        await dial(OWNER)
+        assert dial.lost(closed(1012)) is False
+
+    run(main)
+
+
+def test_two_connections_share_what_is_known_of_the_endpoints(run):
+    """A second connection does not begin where the first has just failed; a limit holds for its first connection."""
+
+    async def main():
+        servers = Servers(a=gone("a"), b=TRANSPORT)
+        dial = several(servers)
+        await dial(OWNER)
+        servers.asked.clear()
+        other = dial.another()
+        assert other.at is None
+        await other(OWNER)
+        assert [host for host, _ in servers.asked] == ["b.localhost"]
+
+        servers.asked.clear()
+        limited = dial.another([dial.endpoints.first])
+        with pytest.raises(ConnectFailed):
+            await limited(OWNER)
+        assert [host for host, _ in servers.asked] == ["a.localhost"]
+        servers.outcomes["a"] = TRANSPORT
+        await limited(OWNER)
+        servers.outcomes["a"] = gone("a")
+        await limited(OWNER)
+        assert [host for host, _ in servers.asked] == ["a.localhost", "a.localhost", "a.localhost", "b.localhost"]
+        assert dial.at is dial.endpoints.all[1]
 
     run(main)

@@ -10,6 +10,7 @@ import rig
 from rig.auth import TokenSource
 from rig.auth.provider import NoToken
 from rig.dialling import Dialler
+from rig.endpoints import Candidate
 from rig.errors import JoinRefused, TokenUnavailable
 from rig.phoenix import events
 from rig.renewal import Renewal
@@ -32,10 +33,9 @@ class Stage:
     def __init__(self, provider, mode="subprotocol"):
         self.provider, self.now, self.reconnects = provider, 0.0, []
         self.dialler = Dialler(
-            Endpoint("ws://localhost/socket"),
+            [Candidate(Endpoint("ws://localhost/socket"), Choice())],
             tokens=TokenSource(provider),
             token_mode=mode,
-            choice=Choice(),
             connect_timeout=1.0,
             max_frame_bytes=1024,
         )

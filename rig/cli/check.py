@@ -68,6 +68,8 @@ def _masked(option: Option, value: Any) -> Any:
 
     if option.about.secret and value:
         return MASK
+    if isinstance(value, tuple):
+        return [mask(str(item)) for item in value]
     return mask(option.show(value)) if isinstance(value, str) else value
 
 

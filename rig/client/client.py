@@ -27,18 +27,13 @@ from rig.phoenix import events as core
 from rig.phoenix.message import AnyMessage
 from rig.phoenix.serializer import decode_payload
 from rig.renewal import Renewal
+from rig.transport import Endpoint
 
 
 class Client:
-    """
-    A connection with its channels; made by `connect`.
-
-    Attributes:
-        endpoint: Where it connects.
-    """
+    """A connection with its channels; made by `connect`."""
 
     def __init__(self, socket: Socket, dialler: Dialler, *, push_timeout: float, join_timeout: float, max_queued: int) -> None:
-        self.endpoint = dialler.endpoint
         self._push_timeout, self._join_timeout, self._max_queued = push_timeout, join_timeout, max_queued
         self._socket, self._dialler = socket, dialler
         self._connection = Connection(socket, dialler, self._on_events)
@@ -52,6 +47,11 @@ class Client:
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._paused = False
         self._closed = False
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it is connected, or goes first."""
+        return self._dialler.endpoint
 
     @property
     def connected(self) -> bool:
@@ -215,6 +215,8 @@ class Client:
     def _note_connection(self, event: core.SocketOpened | core.SocketClosed) -> None:
         if isinstance(event, core.SocketClosed):
             self._answer_pings(None, ConnectionLost(event.reason or str(event.cause)))
+            if self._dialler.lost(event):
+                self._connection.hurry()
         if self._opened.done():
             return
         error = self._connection.last_error

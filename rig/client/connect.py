@@ -19,7 +19,7 @@ MAX_QUEUED = 10_000
 
 @asynccontextmanager
 async def connect(
-    url: str,
+    url: str | Sequence[str],
     *,
     params: Mapping[str, str] | Callable[[], Mapping[str, str]] | None = None,
     headers: Sequence[tuple[str, str]] = (),
@@ -46,7 +46,8 @@ async def connect(
     Connect to a Phoenix socket.
 
     Args:
-        url: `ws://` or `wss://…/socket`, with or without `/websocket`; `http://` and `https://` are accepted.
+        url: `ws://` or `wss://…/socket`, with or without `/websocket`; `http://` and `https://` are accepted. Of several the first
+            is preferred, and the others are for when it is not well.
         params: Connect params; a callable is asked for each connection.
         headers: HTTP headers of the upgrade.
         vsn: Serializer version, "2.0.0" or "1.0.0".
@@ -76,7 +77,7 @@ async def connect(
     """
     settings = check(
         Settings(
-            url=url,
+            url=(url,) if isinstance(url, str) else tuple(url),
             param={} if callable(params) else dict(params or {}),
             header=tuple(headers),
             vsn=vsn,
@@ -115,7 +116,7 @@ async def connect_with(
     Connect to the Phoenix socket that the settings describe.
 
     Args:
-        settings: With a URL.
+        settings: With a URL at least.
         auth: Instead of what the settings say; see `connect`.
         params: Asked for the connect params of each connection, instead of those in the settings.
         max_queued: As in `connect`.

@@ -25,15 +25,16 @@ class Pool:
     What `connect` gives for `pool=N`: the same methods as `Client`.
 
     Order holds within a topic, and not between topics of different connections.
-
-    Attributes:
-        endpoint: Where they connect.
     """
 
     def __init__(self, clients: Sequence[Client]) -> None:
         self._clients = clients
         self._all: EventQueue | None = None
-        self.endpoint: Endpoint = clients[0].endpoint
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where the first of them is connected, or goes first."""
+        return self._clients[0].endpoint
 
     @property
     def connected(self) -> bool:

@@ -18,7 +18,7 @@ import msgspec
 
 from rig.config.options import Option, options
 from rig.config.settings import Settings
-from rig.config.values import parse_headers, parse_pairs, parse_size, parse_url, show_auth, show_size
+from rig.config.values import parse_headers, parse_pairs, parse_size, parse_urls, show_auth, show_size
 from rig.errors import ConfigError
 from rig.masking import MASK
 
@@ -185,7 +185,10 @@ def _shown(option: Option, value: object) -> str:
         return MASK
     if option.about.holds == "auth":
         return show_auth(str(value))
-    text = str(value).partition("?")[0] if option.about.holds == "url" else str(value)
+    text = str(value)
+    if option.about.holds == "url":
+        urls = value if isinstance(value, list | tuple) else text.splitlines()
+        text = ", ".join(str(url).partition("?")[0] for url in urls)
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 
@@ -209,8 +212,8 @@ def _shape(option: Option, value: Any) -> Any:
             return parse_pairs(value)
         case "headers":
             return parse_headers(value)
-        case "url" if isinstance(value, str):
-            return parse_url(value)
+        case "url":
+            return parse_urls(value)
     if not isinstance(value, str):
         return value
     if option.about.unit == "bytes":

@@ -77,16 +77,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     target: Annotated[str, About("the application to run", spellings=_TARGET, expected="MODULE:APP")] = "rig.demo:app"
     url: Annotated[
-        str | None,
+        tuple[str, ...],
         About(
-            "the Phoenix socket, with or without /websocket at the end",
+            "the Phoenix socket, with or without /websocket at the end; repeatable: others are for when the first is not well",
             CONNECT,
             spellings=_URL,
             holds="url",
             metavar="URL",
             expected=_URL_FORM,
         ),
-    ] = None
+    ] = ()
     workers: Annotated[
         WorkerCount,
         About(
@@ -319,7 +319,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     json: Annotated[bool, About("print JSON", JSON)] = False
 
     config: Annotated[
-        str | None, About("read this file instead of rig.toml in the current directory", EVERY, holds="file", in_file=False)
+        str | None,
+        About("read this file instead of rig.toml in the current directory", EVERY, holds="file", in_file=False),
     ] = None
     env_file: Annotated[
         str | None,

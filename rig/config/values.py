@@ -59,6 +59,18 @@ def parse_url(text: str) -> str:
     return text.strip()
 
 
+def parse_urls(items: object) -> tuple[str, ...]:
+    """
+    Check a list of URLs, see `parse_url`, and return them in order, none twice.
+
+    Raises:
+        ValueError: If it is no list of texts, an empty one, or one of them is no URL of a socket.
+    """
+    if not isinstance(items, list | tuple) or not items or not all(isinstance(item, str) for item in items):
+        raise ValueError(items)
+    return tuple(dict.fromkeys(map(parse_url, items)))
+
+
 def parse_pairs(items: object) -> dict[str, str]:
     """
     Turn `["K=V"]`, or a table with plain values, into a dict. The last one of the same name counts.

@@ -10,7 +10,6 @@ import random
 import socket
 from pathlib import Path
 
-import msgspec
 import structlog
 
 from rig import log as rig_log
@@ -75,7 +74,7 @@ class IoProcess:
         settings = spec.settings
         self._spec, self._control = spec, control
         page = self._page = Page(spec.counters, IO_COUNTERS, IO_HISTOGRAMS)
-        dialler = self._dialler = Dialler.of(msgspec.structs.replace(settings, url=spec.url))
+        dialler = self._dialler = Dialler.of(settings)
         phoenix = Socket(
             random=random.random,
             vsn=settings.vsn,
@@ -238,6 +237,8 @@ class IoProcess:
         self._resume.note(event)
         self._auth_failure.note(event)
         if isinstance(event, events.SocketClosed):
+            if self._dialler.lost(event):
+                self._connection.hurry()
             self._flight_log.lost(event)
             asyncio.get_running_loop().call_soon(collect_garbage)  # behind the turn, which still holds the connection
 

@@ -22,7 +22,7 @@ def named(settings: Settings, app: str) -> StateDirectory | None:
     """
     if settings.state_dir is not None:
         return StateDirectory(Path(settings.state_dir).absolute())
-    return None if settings.url is None else StateDirectory.of_app(app)
+    return StateDirectory.of_app(app) if settings.url else None
 
 
 @contextmanager

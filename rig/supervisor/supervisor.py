@@ -93,10 +93,11 @@ class Supervisor:
             if mock:
                 log.info("no --url: the bundled mock server plays the Max platform", url=mock.url)
             with claimed(self._settings, description.name) as directory:
-                self._settings = msgspec.structs.replace(self._settings, state_dir=str(directory.path))
+                url = (mock.url,) if mock else self._settings.url
+                self._settings = msgspec.structs.replace(self._settings, url=url, state_dir=str(directory.path))
                 memory = _make_memory(self._settings, len(description.joins))
                 try:
-                    return await self._run(description, mock.url if mock else self._settings.url or "", memory)
+                    return await self._run(description, memory)
                 finally:
                     memory.close()
         finally:
@@ -113,9 +114,9 @@ class Supervisor:
             await asyncio.wait([task])
         return None if task.cancelled() else task.result()
 
-    async def _run(self, description: Description, url: str, memory: SharedMemory) -> int:
+    async def _run(self, description: Description, memory: SharedMemory) -> int:
         status = Status(memory)
-        self._make_children(description, url, memory)
+        self._make_children(description, memory)
         children = [*self._workers, *self._ios]
         log.info("starting", app=description.name, workers=len(self._workers), handlers=len(description.routes))
         keepers = {child: asyncio.create_task(child.keep(), name=child.name) for child in children}
@@ -143,15 +144,15 @@ class Supervisor:
     def _failed(children: list[Child]) -> list[Failed]:
         return [child.failed for child in children if child.failed is not None and not child.was_ready]
 
-    def _make_children(self, description: Description, url: str, memory: SharedMemory) -> None:
+    def _make_children(self, description: Description, memory: SharedMemory) -> None:
         settings = self._settings
         for index, worker in enumerate(memory.workers):
             spec = WorkerSpec(settings, index, worker.fds, worker.page.fd, worker.stacks)
             fds = (*_flat(worker.fds), worker.page.fd, worker.stacks)
             self._workers.append(Child(f"worker-{index}", "rig.worker", spec, fds, self._heard))
-        self._make_io(description, url, memory)
+        self._make_io(description, memory)
 
-    def _make_io(self, description: Description, url: str, memory: SharedMemory) -> None:
+    def _make_io(self, description: Description, memory: SharedMemory) -> None:
         settings = self._settings
         routes = [RouteSpec(route.topic, route.event, route.key, route.overflow, route.cursor) for route in description.routes]
         gaps = bool(description.gap_callbacks)
@@ -161,7 +162,7 @@ class Supervisor:
         for index, (page, marks) in enumerate(zip(memory.io_pages, memory.io_marks, strict=True)):
             name = "io" if settings.io_processes == 1 else f"io-{index}"
             rings = [worker.fds[index] for worker in memory.workers]
-            io_spec = IoSpec(settings, name, index, url, joins[index], routes, rings, page.fd, run, marks.fd, gaps)
+            io_spec = IoSpec(settings, name, index, joins[index], routes, rings, page.fd, run, marks.fd, gaps)
             self._ios.append(Child(name, "rig.io", io_spec, (*_flat(rings), page.fd, marks.fd), self._heard))
             if settings.io_processes > 1 and not joins[index]:
                 log.warning("no topic falls to this io process: fewer --io-processes would do", name=name)

@@ -15,6 +15,7 @@ from rig import log
 from rig.auth import Token, TokenSource, provider
 from rig.auth.stores import FileStore, keyring_store
 from rig.dialling import Dialler
+from rig.endpoints import Candidate
 from rig.errors import AuthenticationRefused, ConfigError, JoinRefused, TokenUnavailable
 from rig.transport import Endpoint
 
@@ -82,8 +83,8 @@ def test_no_provider_and_no_mode_shows_its_token(run, logged, spec, mode):
     async def main():
         source = TokenSource(provider(spec))
         dial = Dialler(
-            Endpoint("wss://localhost/socket"),
-            tokens=source, token_mode=mode, choice=Server(), connect_timeout=1.0, max_frame_bytes=1024,
+            [Candidate(Endpoint("wss://localhost/socket"), Server())],
+            tokens=source, token_mode=mode, connect_timeout=1.0, max_frame_bytes=1024,
         )  # fmt: skip
         with pytest.raises(AuthenticationRefused) as refused:
             await dial(object())

@@ -73,7 +73,7 @@ def test_connection_options_reach_the_client(rig, server, tmp_path):
     )
 
     settings = server.dialled
-    assert settings.url == URL
+    assert settings.url == (URL,)
     assert settings.param == {"token": "x"}
     assert settings.header == (("A", "1"),)
     assert (settings.vsn, settings.ca, settings.insecure) == ("1.0.0", "ca.pem", False)

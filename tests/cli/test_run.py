@@ -18,7 +18,7 @@ def test_without_arguments_it_runs_the_demo_on_the_mock_server(rig, ran):
     result = rig("run")
 
     assert result.exit_code == 0
-    assert (ran[0].target, ran[0].url, ran[0].workers) == ("rig.demo:app", None, "auto")
+    assert (ran[0].target, ran[0].url, ran[0].workers) == ("rig.demo:app", (), "auto")
 
 
 def test_options_reach_the_supervisor(rig, ran):
@@ -27,7 +27,7 @@ def test_options_reach_the_supervisor(rig, ran):
     rig(*arguments.split())
 
     [settings] = ran
-    assert (settings.target, settings.url, settings.workers, settings.factory) == ("shop:app", "ws://h/socket", 4, True)
+    assert (settings.target, settings.url, settings.workers, settings.factory) == ("shop:app", ("ws://h/socket",), 4, True)
     assert settings.param == {"a": "1", "b": "2"}
     assert settings.header == (("A", "1"),)
     assert settings.ring_bytes == 16 * 1024**2

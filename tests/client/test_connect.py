@@ -15,11 +15,13 @@ from rig.client import connect
 from rig.errors import (
     AuthenticationRefused,
     ConfigError,
+    ConnectError,
     ConnectFailed,
     ConnectionLost,
     HandshakeRefused,
     JoinRefused,
     LocalProtocolError,
+    NoEndpoint,
     NotWebSocket,
     TlsFailed,
     TokenUnavailable,
@@ -327,5 +329,36 @@ def test_a_setting_that_cannot_be_used_is_told_at_once(setting: str, value: obje
         with pytest.raises(ConfigError) as refused:
             await _connect("wss://127.0.0.1:1/socket", **{setting: value})
         assert "hunter2" not in str(refused.value)
+
+    run(test)
+
+
+def test_several_urls_are_tried_in_turn_and_a_drained_one_is_left_for_the_other() -> None:
+    """The first that is up is taken, and the client says where it is."""
+
+    async def test() -> None:
+        async with MockServer() as first, MockServer() as second:
+            dead = "ws://127.0.0.1:1/socket"
+            async with connect([dead, first.url, second.url]) as client:
+                assert client.endpoint.port == first.port
+                await client.join("room:1")
+                first.drain()
+                await until(lambda: second.clients and second.clients[0]["channels"])
+                assert client.endpoint.port == second.port
+
+    run(test)
+
+
+def test_if_none_of_several_urls_takes_us_the_error_names_each() -> None:
+    """Whoever catches ConnectError catches it."""
+
+    async def test() -> None:
+        with pytest.raises(ConnectError, match=r"(?s)127\.0\.0\.1:1.*127\.0\.0\.1:2") as raised:
+            async with connect(["ws://127.0.0.1:1/socket", "ws://127.0.0.1:2/socket"]):
+                pass
+        assert isinstance(raised.value, NoEndpoint)
+        with pytest.raises(ConfigError, match="there is no URL"):
+            async with connect([]):
+                pass
 
     run(test)

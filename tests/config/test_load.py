@@ -29,7 +29,7 @@ def sample(option):
         "file": ("some.file", "some.file"),
         "directory": ("some.folder", "some.folder"),
         "folder": ("not.yet", "not.yet"),
-        "url": ("ws://h/socket", "ws://h/socket"),
+        "url": ("ws://h/socket", ("ws://h/socket",)),
         "pairs": ("a=b", {"a": "b"}),
         "headers": ("A: b", (("A", "b"),)),
     }
@@ -350,7 +350,7 @@ def test_an_unknown_name_is_an_error_with_a_suggestion(environ, toml, message, f
 )
 def test_variables_that_kubernetes_sets_are_no_typing_errors(name):
     """A service that is called rig must not stop the pods beside it."""
-    assert load("run", {}, {name: "tcp://10.0.0.1:4000"}).settings.url is None
+    assert load("run", {}, {name: "tcp://10.0.0.1:4000"}).settings.url == ()
 
 
 @pytest.mark.parametrize(
@@ -409,3 +409,20 @@ def test_an_unknown_provider_of_tokens_is_refused_with_the_known_ones(value):
     """Whoever mistypes --auth reads which providers there are."""
     with pytest.raises(ConfigError, match="none, env:VAR, file:PATH, command:CMD or keyring:NAME"):
         load("run", {"auth": value}, environ={})
+
+
+def test_several_urls_stand_one_a_line_in_the_environment_and_in_a_list_in_the_file(tmp_path):
+    """Flags are repeated; a file may have a single text, too."""
+    urls = ("ws://a/socket", "wss://b/socket")
+    assert load("run", {"url": urls}, {}).settings.url == urls
+    assert load("run", {}, {"RIG_URL": "\n".join(urls) + "\n"}).settings.url == urls
+    for written, expected in ((f"url = {list(urls)}", urls), (f'url = "{urls[0]}"', urls[:1])):
+        (tmp_path / "rig.toml").write_text(written)
+        assert load("run", {}, {}, tmp_path / "rig.toml").settings.url == expected
+
+
+def test_a_wrong_one_of_several_urls_is_shown_without_what_may_be_a_secret():
+    """Nothing after the ? of any of them."""
+    with pytest.raises(ConfigError) as raised:
+        load("run", {"url": ("ws://a/socket?token=hunter2", "b?token=hunter2")}, {})
+    assert str(raised.value).startswith("--url=ws://a/socket, b: expected ws://HOST/socket")

@@ -81,7 +81,7 @@ def test_the_expectation_is_made_from_the_type(name, expected):
         ("join_timeout", 0.5, "0.5 s"),
         ("concurrency", 16, "16"),
         ("insecure", True, "yes"),
-        ("url", None, "-"),
+        ("url", (), "-"),
         ("event", ("a", "b"), "a, b"),
         ("param", {"token": "x"}, "***"),
         ("header", (("A", "b"),), "***"),

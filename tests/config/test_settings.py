@@ -53,6 +53,6 @@ def test_defaults_alone_make_a_valid_set():
 
 def test_settings_travel_to_a_child_process_as_json():
     """A child gets the same settings as the supervisor has."""
-    settings = Settings(url="ws://x/socket", param={"a": "1"}, header=(("A", "1"),), workers=2)
+    settings = Settings(url=("ws://x/socket", "ws://y/socket"), param={"a": "1"}, header=(("A", "1"),), workers=2)
 
     assert msgspec.json.decode(msgspec.json.encode(settings), type=Settings) == settings

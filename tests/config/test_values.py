@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rig.config.values import parse_headers, parse_pairs, parse_size, parse_url, show_auth, show_size
+from rig.config.values import parse_headers, parse_pairs, parse_size, parse_url, parse_urls, show_auth, show_size
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,18 @@ def test_other_urls_are_refused(url):
     """A forgotten scheme is found before anything is dialled."""
     with pytest.raises(ValueError):  # noqa: PT011
         parse_url(url)
+
+
+def test_several_urls_are_kept_in_order_and_none_twice():
+    """The first is the preferred one."""
+    assert parse_urls(["ws://b", " ws://a", "ws://b"]) == ("ws://b", "ws://a")
+
+
+@pytest.mark.parametrize("items", [[], ["ws://a", ""], ["ws://a", 5], "ws://a", 5, None])
+def test_what_is_no_list_of_urls_is_refused(items):
+    """An empty list names no server."""
+    with pytest.raises(ValueError):  # noqa: PT011
+        parse_urls(items)
 
 
 def test_pairs_are_split_at_the_first_equals_sign():

@@ -90,7 +90,7 @@ class Scene:
     @asynccontextmanager
     async def running(self, *, index: int = 0, processes: int = 1) -> AsyncIterator[Keeper]:
         settings = Settings(state_dir=str(self.directory.path), io_processes=processes)
-        spec = IoSpec(settings, "io", index, "ws://x/socket", {"room:1": {}}, [], [], -1, run=1, marks=-1, gaps=False)
+        spec = IoSpec(settings, "io", index, {"room:1": {}}, [], [], -1, run=1, marks=-1, gaps=False)
         self.connection, self.dialler, self.dispatch = FakeConnection(self), FakeDialler(), FakeDispatch()
         keeper = self.keeper = Keeper(
             spec,

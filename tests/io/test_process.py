@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from mock_server.server import MockServer
@@ -38,10 +39,9 @@ def test_it_writes_its_flight_record_when_asked(tmp_path: Path, frames: int) -> 
             try:
                 control.send(
                     IoSpec(
-                        settings,
+                        msgspec.structs.replace(settings, url=(server.url,)),
                         "io",
                         0,
-                        server.url,
                         {"room:1": {"secret": 4711}},
                         [],
                         rings,

@@ -31,7 +31,7 @@ class Cast:
         self.memory = SharedMemory(settings, WORKERS)
         self.supervisor = Supervisor(settings)
         description = Description("app", [], {topic: {"since": topic} for topic in topics})
-        self.supervisor._make_children(description, "ws://server/socket", self.memory)
+        self.supervisor._make_children(description, self.memory)
         self.ios, self.workers = self.supervisor._ios, self.supervisor._workers
         self.io_specs: list[IoSpec] = [child._spec for child in self.ios]  # type: ignore[misc]
         self.worker_specs: list[Any] = [child._spec for child in self.workers]
