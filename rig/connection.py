@@ -9,7 +9,7 @@ a mutation that is asked for meanwhile waits its turn.
 import asyncio
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from rig import errors
 from rig.backoff import Cause
 from rig.flight import Flight
-from rig.phoenix import Push, Socket, SocketState, events
+from rig.phoenix import ChannelState, Push, Socket, SocketState, events
 from rig.transport.base import Closed, Transport, TransportOwner
 
 _CAUSES: list[tuple[type[errors.ConnectError], Cause]] = [
@@ -169,6 +169,14 @@ class Connection:
     def open(self) -> bool:
         """True while there is a transport that works."""
         return self._socket.state is SocketState.OPEN
+
+    def channel_state(self, topic: str) -> ChannelState:
+        """Return where a channel stands."""
+        return self._socket.channel_state(topic)
+
+    def awaited_replies(self) -> Counter[str]:
+        """Count the sent pushes that wait for their replies, by topic."""
+        return self._socket.awaited_replies()
 
     @property
     def reading_paused(self) -> bool:

@@ -119,6 +119,18 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
     """To an io process: leave and close the socket, then end."""
 
 
+class Rotate(msgspec.Struct, frozen=True, tag="rotate"):
+    """To an io process: hand over to another connection; `Rotated` with the same number follows."""
+
+    request: int
+
+
+class ListTopics(msgspec.Struct, frozen=True, tag="list_topics"):
+    """To an io process: say where the topics stand; `Topics` with the same number follows."""
+
+    request: int
+
+
 class DumpFlight(msgspec.Struct, frozen=True, tag="dump_flight"):
     """To an io process: write down what the flight recorder holds; `FlightDumped` with the same number follows."""
 
@@ -230,8 +242,74 @@ class Crashed(msgspec.Struct, frozen=True, tag="crashed"):
     reason: str
 
 
-ToChild: TypeAlias = IoSpec | WorkerSpec | DescribeSpec | Drain | Stop | DumpFlight | Recycle | DumpStacks
-FromChild: TypeAlias = Ready | Failed | Described | State | Drained | AuthenticationGivenUp | FlightDumped | Stacks | Crashed
+class Rotated(msgspec.Struct, frozen=True, tag="rotated"):
+    """
+    What a hand-over has come to.
+
+    Attributes:
+        request: As in the question.
+        endpoint: Where the connection is now, masked.
+        topics: How many were taken along.
+        seconds: How long it took.
+        failure: Why there was none; empty if there was.
+    """
+
+    request: int
+    endpoint: str
+    topics: int
+    seconds: float
+    failure: str
+
+
+class Topics(msgspec.Struct, frozen=True, tag="topics"):
+    """Where each topic of an io process stands: `joined`, `joining`, `errored`, `closed` or `leaving`."""
+
+    request: int
+    topics: dict[str, str]
+
+
+class EndpointState(msgspec.Struct, frozen=True):
+    """
+    How an endpoint has been.
+
+    Attributes:
+        url: Masked.
+        here: True if the connection is there.
+        failures: In a row.
+        reason: What the latest of them was.
+        rests_until: Unix time until which the others come first; None if it is well.
+    """
+
+    url: str
+    here: bool
+    failures: int
+    reason: str
+    rests_until: float | None
+
+
+class Endpoints(msgspec.Struct, frozen=True, tag="endpoints"):
+    """The endpoints of an io process, the preferred one first; said whenever that changes."""
+
+    endpoints: list[EndpointState]
+
+
+Question: TypeAlias = Rotate | ListTopics | DumpFlight
+"""What an io process is asked, and its successor is not."""
+ToChild: TypeAlias = IoSpec | WorkerSpec | DescribeSpec | Drain | Stop | Recycle | DumpStacks | Question
+FromChild: TypeAlias = (
+    Ready
+    | Failed
+    | Described
+    | State
+    | Drained
+    | AuthenticationGivenUp
+    | Stacks
+    | Crashed
+    | Rotated
+    | Topics
+    | Endpoints
+    | FlightDumped
+)
 
 _to_child = msgspec.json.Decoder(ToChild)
 _from_child = msgspec.json.Decoder(FromChild)

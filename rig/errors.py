@@ -24,6 +24,8 @@ Every exception that rig raises on purpose, in one tree.
     │       ├── AuthenticationRefused   … with 401 or 403
     │       └── RedirectRefused         … with a redirect that is not followed
     ├── AuthenticationFailed        the server does not accept our token, and the run is to end for it
+    ├── NoRun                       no run answers on the admin socket
+    ├── HandOverFailed              no second connection took the place of the first, which stays
     ├── TokenNotStored              the keyring or the folder did not take, or give up, a token
     ├── StoreFailed                 the store did not take it: disk full, file damaged, not writable
     │   └── OutboxFull              … because the outbox holds as much as it may
@@ -255,6 +257,18 @@ class NoEndpoint(ConnectError):
         self.exit_code = decisive.exit_code  # type: ignore[misc]
         each = "; ".join(f"{url}: {reason}" for url, reason in reasons)
         super().__init__(f"none of {len(reasons)} endpoints took us: {each}")
+
+
+class HandOverFailed(RigError):
+    """No second connection took the place of the first, which stays as it is. `reason` says why."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the connection stays as it is, and was not handed over: {reason}")
+
+
+class NoRun(RigError):
+    """No run answers on the admin socket of a state directory."""
 
 
 class ConnectionLost(RigError):

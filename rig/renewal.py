@@ -12,10 +12,10 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 import structlog
 
-from rig.dialling import Dialler
 from rig.errors import TokenUnavailable
 from rig.phoenix import events
 
@@ -25,10 +25,29 @@ _BETWEEN_RECONNECTS = 60.0
 log = structlog.get_logger()
 
 
+class Holder(Protocol):
+    """What knows the token of the connection; `rig.dialling.Dialler` does."""
+
+    @property
+    def sends_token(self) -> bool:
+        """True if the connection was opened with a token."""
+
+    async def has_another_token(self) -> bool:
+        """
+        Ask the provider whether it has another token than that.
+
+        Raises:
+            TokenUnavailable: If there is none that may be sent.
+        """
+
+    def renew(self, *, refused: bool) -> None:
+        """Ask for a token in the background."""
+
+
 class Renewal:
     """Watches the joins of one connection. All methods are called on the loop's thread."""
 
-    def __init__(self, dialler: Dialler, reconnect: Callable[[str], None], *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, dialler: Holder, reconnect: Callable[[str], None], *, clock: Callable[[], float] = time.monotonic) -> None:
         """
         Remember whom to ask and whom to tell.
 

@@ -24,17 +24,23 @@ from rig.control import (
     Drained,
     DumpFlight,
     DumpStacks,
+    Endpoints,
+    EndpointState,
     Failed,
     FlightDumped,
     IoSpec,
+    ListTopics,
     Ready,
     Recycle,
     RingFds,
     RingsFds,
+    Rotate,
+    Rotated,
     RouteSpec,
     Stacks,
     State,
     Stop,
+    Topics,
     WorkerSpec,
 )
 
@@ -60,6 +66,8 @@ TO_CHILD = [
     DumpFlight(7),
     Recycle(),
     DumpStacks(),
+    Rotate(7),
+    ListTopics(8),
 ]
 FROM_CHILD = [
     Ready(),
@@ -72,6 +80,9 @@ FROM_CHILD = [
     Drained(),
     Stacks(["app.handler (a:1 tick, app.py:3)"], "Task lane-0\n"),
     Crashed("KeyError: 'x' (app.py:3)"),
+    Rotated(7, "ws://a/socket", 3, 0.5, ""),
+    Topics(8, {"a:1": "joined"}),
+    Endpoints([EndpointState("ws://a/socket", True, 2, "refused", 1.5)]),
 ]
 
 

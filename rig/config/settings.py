@@ -87,6 +87,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             expected=_URL_FORM,
         ),
     ] = ()
+    failback_interval: Annotated[
+        SecondsOrZero,
+        About("while not at the first URL, time between two looks whether it is well again; 0 stays where it is", unit="s"),
+    ] = 60.0
     workers: Annotated[
         WorkerCount,
         About(

@@ -14,7 +14,6 @@ from pathlib import Path
 import structlog
 
 from rig.config import Settings
-from rig.connection import Connection
 from rig.control import IoSpec
 from rig.counters import Page
 from rig.dialling import Dialler
@@ -26,6 +25,7 @@ from rig.io.router import Router
 from rig.io.sender import Sender
 from rig.io.storing import Inlet, Storing
 from rig.io.stream import PushEvent, Terms
+from rig.io.uplink import Uplink
 from rig.log import Throttle
 from rig.phoenix import events
 from rig.routing import rendezvous
@@ -52,7 +52,7 @@ class Keeper:
         inlets: Sequence[Inlet],
         *,
         page: Page,
-        connection: Connection,
+        connection: Uplink,
         dialler: Dialler,
         router: Router,
         dispatch: Dispatch,

@@ -16,13 +16,27 @@ from rig import log as rig_log
 from rig.app import State
 from rig.child import attach, collect_garbage, settle_garbage_collector
 from rig.config import Settings
-from rig.connection import Connection
-from rig.control import AuthenticationGivenUp, Control, Drain, Drained, DumpFlight, Failed, FlightDumped, IoSpec, Ready, Stop
+from rig.connection import Connection, Dial
+from rig.control import (
+    AuthenticationGivenUp,
+    Control,
+    Drain,
+    Drained,
+    DumpFlight,
+    Failed,
+    FlightDumped,
+    IoSpec,
+    ListTopics,
+    Ready,
+    Rotate,
+    Stop,
+)
 from rig.counters import IO_COUNTERS, IO_HISTOGRAMS, Page
 from rig.dialling import Dialler
 from rig.errors import RigError, StoreFailed
 from rig.flight import Flight, FlightLog
 from rig.gap import Gap
+from rig.io.answers import endpoints, rotated, topics
 from rig.io.auth_failure import AuthFailure
 from rig.io.dispatch import Dispatch
 from rig.io.keeper import Keeper
@@ -36,6 +50,7 @@ from rig.io.router import Router
 from rig.io.saving import StoredCursors
 from rig.io.spiller import Spiller
 from rig.io.storing import Inlet
+from rig.io.uplink import OnEvents, Uplink
 from rig.marks import Marks
 from rig.phoenix import Socket, events
 from rig.records import Kind, encode_gap, encode_state
@@ -74,33 +89,31 @@ class IoProcess:
         settings = spec.settings
         self._spec, self._control = spec, control
         page = self._page = Page(spec.counters, IO_COUNTERS, IO_HISTOGRAMS)
-        dialler = self._dialler = Dialler.of(settings)
-        phoenix = Socket(
-            random=random.random,
-            vsn=settings.vsn,
-            heartbeat_interval=settings.heartbeat_interval,
-            heartbeat_timeout=settings.heartbeat_timeout,
-            join_timeout=settings.join_timeout,
-            rejoin_stopped=True,
-            join_rate=settings.join_rate,
-        )
         self._flight = Flight(settings.flight_frames, vsn=settings.vsn)
         folder = None if settings.state_dir is None else StateDirectory(Path(settings.state_dir)).flights
         self._flight_log = FlightLog(self._flight, folder, process=spec.name)
-        connection = self._connection = Connection(phoenix, dialler, self._on_events, flight=self._flight)
-        renewal = self._renewal = Renewal(dialler, connection.reconnect)
+        dialler = self._dialler = Dialler.of(settings)
+        connection = self._connection = Uplink(
+            dialler,
+            self._open_connection,
+            self._on_events,
+            on_moved=self._moved,
+            failback_interval=settings.failback_interval,
+            random=random.random,
+        )
+        renewal = self._renewal = Renewal(connection, connection.replace)
         self._auth_failure = AuthFailure(
             settings.auth_failure,
-            renewing=lambda: renewal.asking or not connection.open,
+            renewing=lambda: renewal.asking or connection.replacing or not connection.open,
             give_up=lambda reason: control.send(AuthenticationGivenUp(reason)),
         )
         self._reporter = Reporter(
-            dialler.endpoint.display,
+            connection.endpoint,
             len(spec.joins),
             page=page,
             say=control.send,
             tell_workers=self._tell_workers,
-            fallback=lambda: _fallback(dialler, settings),
+            fallback=lambda: _fallback(connection, settings),
             name=spec.name,
         )
         events_rings = [attach(rings.events) for rings in spec.rings]
@@ -187,6 +200,20 @@ class IoProcess:
         if self._spec.gaps:
             self._dispatch.announce(gap.topic, encode_gap(gap), Kind.GAP)
 
+    def _open_connection(self, dial: Dial, on_events: OnEvents) -> Connection:
+        """Make a connection with a core of its own; during a hand-over there are two."""
+        settings = self._spec.settings
+        phoenix = Socket(
+            random=random.random,
+            vsn=settings.vsn,
+            heartbeat_interval=settings.heartbeat_interval,
+            heartbeat_timeout=settings.heartbeat_timeout,
+            join_timeout=settings.join_timeout,
+            rejoin_stopped=True,
+            join_rate=settings.join_rate,
+        )
+        return Connection(phoenix, dial, on_events, flight=self._flight)
+
     async def _obey(self) -> None:
         """Return when there is nothing more to do."""
         draining: asyncio.Task[None] | None = None
@@ -196,6 +223,10 @@ class IoProcess:
                     self._reporter.draining()
                     self._keeper.drain()
                     draining = asyncio.create_task(self._drain(), name="drain")
+                case Rotate(request=request):
+                    self._rotate(request)
+                case ListTopics(request=request):
+                    self._control.send(topics(request, self._connection))
                 case DumpFlight(request=request):
                     await self._dump_flight(request)
                 case Stop():
@@ -208,6 +239,14 @@ class IoProcess:
     async def _drain(self) -> None:
         await self._dispatch.drain()
         self._control.send(Drained())
+
+    def _rotate(self, request: int) -> None:
+        handover = self._connection.rotate("it was asked for")
+        handover.add_done_callback(lambda result: self._control.send(rotated(request, result)))
+
+    def _moved(self) -> None:
+        self._reporter.url = self._connection.endpoint
+        self._control.send(endpoints(self._connection))
 
     def _on_events(self, received: list[events.Event]) -> None:
         for event in received:
@@ -237,8 +276,6 @@ class IoProcess:
         self._resume.note(event)
         self._auth_failure.note(event)
         if isinstance(event, events.SocketClosed):
-            if self._dialler.lost(event):
-                self._connection.hurry()
             self._flight_log.lost(event)
             asyncio.get_running_loop().call_soon(collect_garbage)  # behind the turn, which still holds the connection
 
@@ -257,9 +294,9 @@ class IoProcess:
             self._control.send(FlightDumped(request, str(path), ""))
 
 
-def _fallback(dialler: Dialler, settings: Settings) -> str:
+def _fallback(connection: Uplink, settings: Settings) -> str:
     """Say why the connection is a long-poll where a WebSocket was wanted; empty if it is what was wanted."""
-    choice = dialler.choice
+    choice = connection.choice
     if settings.transport == "auto" and isinstance(choice, TransportChoice) and choice.name == "longpoll":
         return f"long-poll instead of a WebSocket: {choice.reason}"
     return ""

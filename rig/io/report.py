@@ -28,7 +28,12 @@ log = structlog.get_logger()
 
 
 class Reporter:
-    """Takes every event of the core that is not the hot path's."""
+    """
+    Takes every event of the core that is not the hot path's.
+
+    Attributes:
+        url: Where the connection is, masked.
+    """
 
     def __init__(
         self,
@@ -53,7 +58,7 @@ class Reporter:
             fallback: Says why the connection just opened is not of the kind that was wanted; empty if it is.
             name: Of the io process.
         """
-        self._url, self._wanted, self._page, self._say = url, topics, page, say
+        self.url, self._wanted, self._page, self._say = url, topics, page, say
         self._tell_workers, self._fallback, self._name = tell_workers, fallback, name
         self._throttle = Throttle(_REPORT_INTERVAL)
         self._states = States(page)
@@ -156,7 +161,7 @@ class Reporter:
         took = time.monotonic_ns() - self._dialled_ns
         self._page.set("connected", 1)
         self._page.set("connect_ns", took)
-        log.info("connected", url=self._url, took_ms=round(took / 1e6, 1))
+        log.info("connected", url=self.url, took_ms=round(took / 1e6, 1))
         self._states.opened()
         fallback = self._fallback()
         if fallback:

@@ -8,6 +8,7 @@ payload does wrong ends no other channel.
 Source: phoenix.js channel.js; Phoenix.Socket for the order of what the server sends.
 """
 
+from collections import Counter
 from collections.abc import Hashable
 from typing import Any, NamedTuple
 
@@ -83,6 +84,10 @@ class Channels:
     def pending(self) -> int:
         """How many sent pushes wait for a reply."""
         return self._pushes.pending
+
+    def awaited_replies(self) -> Counter[str]:
+        """Count the sent pushes that wait for their replies, by topic."""
+        return self._pushes.awaited_replies()
 
     # What the owner does.
 

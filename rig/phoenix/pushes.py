@@ -7,6 +7,7 @@ wants no reply and was sent.
 Source: phoenix.js push.js.
 """
 
+from collections import Counter
 from typing import Any
 
 from rig.errors import LocalProtocolError
@@ -28,6 +29,10 @@ class Pushes:
     def pending(self) -> int:
         """How many sent pushes wait for a reply."""
         return len(self._pending)
+
+    def awaited_replies(self) -> Counter[str]:
+        """Count them, by topic."""
+        return Counter(push.topic for push in self._pending.values())
 
     def start(self, push: Push, join_ref: str | None, now: float) -> None:
         """

@@ -11,6 +11,7 @@ One mutation, then the other three steps, then the next mutation. Times are seco
 Source: phoenix.js socket.js; Phoenix.Socket, Phoenix.Channel.Server.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -99,6 +100,10 @@ class Socket:
     def pending_pushes(self) -> int:
         """How many sent pushes wait for a reply."""
         return self._channels.pending
+
+    def awaited_replies(self) -> Counter[str]:
+        """Count the sent pushes that wait for their replies, by topic."""
+        return self._channels.awaited_replies()
 
     # What the owner does.
 
