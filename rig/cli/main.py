@@ -24,6 +24,7 @@ _COMMANDS = {
     "login": "Store a token for --auth keyring:NAME.",
     "logout": "Delete a stored token.",
     "whoami": "Show whose token there is, and until when.",
+    "topics": "List the topics of a run, or move them to a new connection.",
     "check": "Show what would be run, and where each setting comes from.",
     "bench": "Measure throughput and latency of this machine.",
     "mock": "Run the bundled Phoenix server.",

@@ -21,11 +21,11 @@ RUN = ("run", "check")
 CONNECT = ("run", "check", "listen", "push")
 AUTH = (*CONNECT, "whoami")
 STORED = ("outbox", "deadletters")
-EVERY = (*AUTH, *STORED)
-JSON = ("check", "whoami", *STORED)
+EVERY = (*AUTH, *STORED, "topics")
+JSON = ("check", "whoami", *STORED, "topics")
 LISTEN = ("listen",)
 PUSH = ("push",)
-STATE = (*RUN, *PUSH, *STORED)
+STATE = (*RUN, *PUSH, *STORED, "topics")
 _KIB, _MIB, _GIB = 1024, 1024**2, 1024**3
 
 

@@ -24,6 +24,7 @@ from rig.control import (
     Failed,
     FromChild,
     IoSpec,
+    Question,
     Ready,
     Recycle,
     Stop,
@@ -157,10 +158,12 @@ class Child:
         if self._control is not None:
             self._control.send(message)
 
-    def ask(self, message: DumpStacks) -> None:
-        """Ask this life of it something; a successor is not asked."""
-        if self._control is not None:
-            self._control.send(message)
+    def ask(self, question: DumpStacks | Question) -> bool:
+        """Ask the process that there is, and none of its successors; return False if there is none."""
+        if self._control is None:
+            return False
+        self._control.send(question)
+        return True
 
     def recycle(self) -> None:
         """Have it finish what it has in hand and end, and a successor go on at once: that is no death."""

@@ -5,15 +5,18 @@ It runs no user code and speaks no protocol.
 """
 
 import asyncio
+import contextlib
 import secrets
 import signal
 import time
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 import structlog
 
+from rig.admin.run import Run
 from rig.config import Settings
 from rig.control import (
     AuthenticationGivenUp,
@@ -37,12 +40,15 @@ from rig.supervisor.child import Child, Died
 from rig.supervisor.description import describe
 from rig.supervisor.memory import SharedMemory
 from rig.supervisor.mock import BundledMock
+from rig.supervisor.operations import Operations
 from rig.supervisor.state import claimed
 from rig.supervisor.status import Status, overall
 from rig.worker.describe import Description
 
 _LEAVING = 5.0
 """Seconds that the io processes have to leave their topics and close."""
+_ADMIN_WAITS = 2.0
+"""Seconds that the admin API leaves the children to start in peace."""
 _FORCED = 130
 _STARTING = State("connecting", "starting", 0)
 
@@ -66,6 +72,7 @@ class Supervisor:
         self._drained = asyncio.Event()
         self._forced = False
         self._refused: str | None = None
+        self._operations: Operations | None = None
 
     @property
     def state(self) -> State:
@@ -118,11 +125,19 @@ class Supervisor:
         status = Status(memory)
         self._make_children(description, memory)
         children = [*self._workers, *self._ios]
+        operations = self._operations = Operations(
+            description.name,
+            self._ios,
+            self._workers,
+            memory,
+            state=lambda: self.state,
+        )
         log.info("starting", app=description.name, workers=len(self._workers), handlers=len(description.routes))
         keepers = {child: asyncio.create_task(child.keep(), name=child.name) for child in children}
         ticker = asyncio.create_task(self._tick(status))
         self._care = Care(list(zip(self._workers, memory.workers, strict=True)), self._settings)
         caring = asyncio.create_task(self._care.run())
+        admin = asyncio.create_task(_serve_admin(operations, children, Path(self._settings.state_dir or ".")))
         stopping = asyncio.create_task(self._stopping.wait())
         await asyncio.wait([stopping, *keepers.values()], return_when=asyncio.FIRST_COMPLETED)
         complete = not self._failed(children) and await self._drain(keepers)
@@ -133,6 +148,8 @@ class Supervisor:
         await asyncio.wait([caring])
         ticker.cancel()
         stopping.cancel()
+        admin.cancel()
+        await asyncio.wait([admin])
         for failed in self._failed(children):
             raise _as_error(failed)
         self._summarise(status)
@@ -192,6 +209,15 @@ class Supervisor:
         return complete and not self._forced
 
     def _heard(self, child: Child, message: FromChild | Died) -> None:
+        self._note(message, child)
+        if self._operations is None:
+            return
+        if not isinstance(message, Died):
+            self._operations.heard(child, message)
+        elif child in self._ios:
+            self._operations.heard(child, self._states[child.name])
+
+    def _note(self, message: FromChild | Died, child: Child) -> None:
         match message:
             case State():
                 self._states[child.name] = message
@@ -257,6 +283,22 @@ class Supervisor:
         quantiles = {"p50_ms": _millis(status.latency(0.5)), "p99_ms": _millis(status.latency(0.99))}
         recycled = sum(worker.recycled for worker in self._workers)
         log.info("done", **fields, **({"recycled": recycled} if recycled else {}), unfinished=totals.unfinished, **quantiles)
+
+
+async def _serve_admin(operations: Operations, children: list[Child], directory: Path) -> None:
+    """Serve the admin API once the children run: it brings an HTTP library, which must not slow the start."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_ADMIN_WAITS):
+            for child in children:
+                await child.ready.wait()
+    serve = await asyncio.to_thread(_import_admin)
+    await serve(operations, directory)
+
+
+def _import_admin() -> Callable[[Run, Path], Coroutine[Any, Any, None]]:
+    from rig.admin.server import serve
+
+    return serve
 
 
 def _make_memory(settings: Settings, topics: int) -> SharedMemory:
