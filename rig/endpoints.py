@@ -14,6 +14,7 @@ from typing import Protocol
 
 import structlog
 
+from rig.backoff import RULES, Cause
 from rig.config import Settings
 from rig.errors import AuthenticationRefused, ConfigError, ConnectError, HandshakeRefused, NoEndpoint, RigError, TokenUnavailable
 from rig.log import Throttle
@@ -22,11 +23,9 @@ from rig.transport import Endpoint, Transport, TransportOwner
 _FIRST_REST, _LONGEST_REST = 5.0, 60.0
 _WELL_AFTER = 30.0
 """Seconds that a connection must have lasted for its end to count as the first failure."""
-_REFUSED_REST, _BUSY_REST = 60.0, 30.0
-"""Seconds for which a server is left alone that refused the token, or had no time and did not say for how long."""
 _BUSY = (429, 503)
-_STAY_AWAY = {1008: _REFUSED_REST, 1013: _BUSY_REST}
-"""Close code → seconds, likewise."""
+_STAY_AWAY = {1008: RULES[Cause.POLICY_VIOLATION].floor, 1013: RULES[Cause.BUSY].floor}
+"""Close code → seconds for which a server is left alone."""
 
 _warned = Throttle(math.inf)
 
@@ -184,9 +183,9 @@ def _time_asked_for(error: RigError) -> float:
         return error.retry_after
     match error:
         case AuthenticationRefused():
-            return _REFUSED_REST
+            return RULES[Cause.UNAUTHORIZED].floor
         case HandshakeRefused(status=status) if status in _BUSY:
-            return _BUSY_REST
+            return RULES[Cause.BUSY].floor
         case _:
             return 0.0
 

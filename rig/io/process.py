@@ -246,6 +246,8 @@ class IoProcess:
 
     def _moved(self) -> None:
         self._reporter.url = self._connection.endpoint
+        if self._connection.open:
+            self._reporter.weigh_transport()
         self._control.send(endpoints(self._connection))
 
     def _on_events(self, received: list[events.Event]) -> None:

@@ -163,6 +163,11 @@ class Reporter:
         self._page.set("connect_ns", took)
         log.info("connected", url=self.url, took_ms=round(took / 1e6, 1))
         self._states.opened()
+        self.weigh_transport()
+
+    def weigh_transport(self) -> None:
+        """Note whether the transport is of the kind that was wanted."""
+        self._changed = True
         fallback = self._fallback()
         if fallback:
             self._impair("transport", mask(fallback)[:_LONGEST_REASON])

@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from rig.backoff import Random
+from rig.child import collect_garbage
 from rig.connection import Connection, Dial
 from rig.dialling import Dialler
 from rig.endpoints import Candidate, Choice, Health
@@ -129,7 +130,7 @@ class Uplink:
     @property
     def reading_paused(self) -> bool:
         """True while nothing is read, so that no answer can come."""
-        return self._paused
+        return self._now.connection.reading_paused
 
     @property
     def write_buffer_bytes(self) -> int:
@@ -237,7 +238,7 @@ class Uplink:
         if not self._ended:
             closing = asyncio.get_running_loop().create_task(useless.connection.close(), name="close")
             self._closing.add(closing)
-            closing.add_done_callback(self._closing.discard)
+            closing.add_done_callback(self._closed)
         if isinstance(failed, HandOverFailed):
             say = log.info if quiet else log.warning
             say("not handed over: the connection stays", endpoint=old.dialler.endpoint.display, reason=failed.reason)
@@ -248,6 +249,10 @@ class Uplink:
             log.info("handed over", endpoint=done.endpoint, topics=done.topics, took=round(done.seconds, 3))
         self._on_moved()
         self._look_back_later()
+
+    def _closed(self, closing: "asyncio.Task[None]") -> None:
+        self._closing.discard(closing)
+        asyncio.get_running_loop().call_soon(collect_garbage)  # what a connection leaves when it has ended
 
     # The first endpoint.
 

@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 
 from rig.admin.run import Dump, Rotation, TopicState
-from rig.control import DumpFlight, Endpoints, FlightDumped, FromChild, ListTopics, Ready, Rotate, Rotated, State, Topics
+from rig.control import DumpFlight, Endpoints, FlightDumped, FromChild, ListTopics, Rotate, Rotated, State, Topics
 from rig.counters import Page
-from rig.supervisor.child import Child
+from rig.supervisor.child import Child, Died
 from rig.supervisor.memory import SharedMemory
 from rig.supervisor.status import Link, Status
 
@@ -59,7 +59,7 @@ class Operations:
         self._asked: dict[tuple[str, int], asyncio.Future[Any]] = {}
         self._numbers = itertools.count()
 
-    def heard(self, child: Child, message: FromChild) -> None:
+    def heard(self, child: Child, message: FromChild | Died) -> None:
         """Note what an io process says."""
         match message:
             case State():
@@ -68,7 +68,7 @@ class Operations:
                 self._endpoints[child.name] = message
             case Topics(request=request) | Rotated(request=request) | FlightDumped(request=request):
                 self._answer((child.name, request), message)
-            case Ready():  # what its predecessor was asked, nobody will answer
+            case Died():  # what it was asked, nobody will answer
                 for key in [key for key in self._asked if key[0] == child.name]:
                     self._answer(key, None)
             case _:

@@ -212,9 +212,8 @@ class Supervisor:
         self._note(message, child)
         if self._operations is None:
             return
-        if not isinstance(message, Died):
-            self._operations.heard(child, message)
-        elif child in self._ios:
+        self._operations.heard(child, message)
+        if isinstance(message, Died) and child in self._ios:
             self._operations.heard(child, self._states[child.name])
 
     def _note(self, message: FromChild | Died, child: Child) -> None:

@@ -6,14 +6,18 @@ import json
 import os
 import stat
 import time
+from pathlib import Path
 
 import pytest
 
 from mock_server.channel import Reply
 from mock_server.reference import Room
 from rig.admin.address import answers
+from rig.admin.client import ask
 from tests.integration.door import Door
+from tests.integration.outbox_scene import Recorder
 from tests.integration.test_failover import in_order
+from tests.integration.test_resume import Run
 
 PUSHING = 20
 """Events between two turns of the loop: about a hundred thousand a second."""
@@ -112,6 +116,67 @@ def test_a_rotation_during_a_flood_loses_nothing(play, until):
         in_order(stage, traffic.sent)
 
     play(test, seconds=90)
+
+
+def test_with_a_cursor_nothing_comes_twice(play, until):
+    """Every event is handled once and in order over several rotations, and no gap is told of."""
+
+    async def test(stage):
+        run = Run(stage, until)
+        rig = await run.start()
+        async with run.traffic():
+            for _ in range(3):
+                code, _, complaint = await rotate(stage, until)
+                assert code == 0, complaint
+        await run.all_handled()
+        assert run.repeats() == 0
+        for numbers in run.handled().values():
+            assert numbers == sorted(numbers)
+        assert stage.ledger.all("gap") == []
+        assert len(rig.said("handed over")) == 3
+        await rig.drain()
+
+    play(test)
+
+
+def test_durable_pushes_arrive_once_and_in_order_over_a_rotation(play, until, monkeypatch):
+    """None is sent on the new connection while one before it may still be under way on the old."""
+    recorder = Recorder()
+    monkeypatch.setitem(Room.handlers, "record", recorder)
+
+    async def test(stage):
+        rig = await stage.run_worker(topics=8)
+        rotating = asyncio.create_task(rotate(stage, until))
+        sent = {}
+        while not rotating.done():
+            sent = await stage.flood("flooded_deposit", 80)
+            await asyncio.sleep(0.02)
+        assert (await rotating)[0] == 0
+        await until(lambda: recorder.total >= sum(sent.values()))
+        await rig.drain()
+
+        for topic, count in sent.items():
+            keys = [key for _, key in recorder.pushes[topic]]
+            assert len(set(keys)) == len(keys), "each push arrived once"
+            assert list(dict.fromkeys(recorder.numbers(topic))) == list(range(count)), "but an event may come twice, and push twice"
+
+    play(test, seconds=90)
+
+
+def test_the_flight_recorder_is_dumped_when_asked(play, until):
+    """By anybody who may read the state directory."""
+
+    async def test(stage):
+        rig = await stage.run_worker(topics=2)
+        await until(lambda: answers(stage.state))
+        status, answer = await ask(stage.state, "POST", "/flight")
+        [dump] = answer["io"]
+        assert (status, dump["error"]) == (200, "")
+        entries = json.loads(await asyncio.to_thread(Path(dump["path"]).read_text))["entries"]
+        assert any(entry.get("event") == "phx_join" for entry in entries)
+        await rig.drain()
+
+    play(test)
 
 
 def test_pushes_that_wait_get_their_replies_across_a_rotation(play, until):

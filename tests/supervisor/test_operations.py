@@ -15,13 +15,13 @@ from rig.control import (
     FromChild,
     ListTopics,
     Question,
-    Ready,
     Rotate,
     Rotated,
     State,
     Topics,
 )
 from rig.supervisor import operations as operations_module
+from rig.supervisor.child import Died
 from rig.supervisor.memory import SharedMemory
 from rig.supervisor.operations import Operations
 from tests.running import run, until
@@ -51,7 +51,7 @@ class Stage:
         self.state = State("connecting", "starting", 0)
         self.operations = Operations("shop", self.ios, self.workers, memory, state=lambda: self.state)
 
-    def hear(self, number: int, message: FromChild) -> None:
+    def hear(self, number: int, message: FromChild | Died) -> None:
         self.operations.heard(self.ios[number], message)
 
     async def asked(self, question: type) -> None:
@@ -146,7 +146,7 @@ def test_each_rotation_gets_its_own_answer(stage: Stage) -> None:
 
 
 def dies(stage: Stage) -> None:
-    stage.hear(1, Ready())
+    stage.hear(1, Died("SIGKILL", 1, 0.1))
 
 
 def is_gone(stage: Stage) -> None:
