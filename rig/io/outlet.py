@@ -88,7 +88,8 @@ class Outlet:
         if self.waits:
             self.flush()
         else:
-            self._forget_names()
+            if len(self.names) > NAMES_KEPT:
+                self.names = Names()
             self._bell.ring()
         return self.waits or bool(self._dropped)
 
@@ -141,7 +142,8 @@ class Outlet:
             else:
                 backlog.pop()
         self.waits = bool(held) or not backlog.empty
-        self._forget_names()
+        if len(self.names) > NAMES_KEPT:
+            self.names = Names()
         self._bell.ring()
 
     # Where it stands.
@@ -295,10 +297,6 @@ class Outlet:
             *self._cut(numbers[:half], payloads[:half], kind, start),
             *self._cut(numbers[half:], payloads[half:], kind, start + half),
         ]
-
-    def _forget_names(self) -> None:
-        if len(self.names) > NAMES_KEPT:
-            self.names = Names()
 
     def _number(self, slot: Slot) -> int:
         if slot.names is not self.names:

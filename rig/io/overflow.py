@@ -155,7 +155,7 @@ class Overflow:
 
     def _blocks(self, outlet: Outlet) -> bool:
         """Say whether reading is to pause for this outlet however long it takes."""
-        return outlet.backlog.blocks or (outlet in self._blockers and not outlet.roomy and not outlet.backlog.unread)
+        return outlet.backlog.blocks or (outlet in self._blockers and not outlet.roomy)
 
     def _stop_spilling(self) -> None:
         self._spiller.everything = False

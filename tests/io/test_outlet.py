@@ -73,6 +73,19 @@ def test_policies_share_an_outlet_in_order(make: Callable[..., Bench], run: Call
     run(main)
 
 
+@pytest.mark.parametrize("between", ["spill", "block"])
+def test_latest_does_not_overtake_what_must_not_be_lost(make: Callable[..., Bench], run: Callable[..., None], between: str) -> None:
+    """Two policies may be of one topic: the newer event comes after what came before it."""
+
+    async def main() -> None:
+        bench = make()
+        first = fill(bench)
+        bench.send(*(event(policy, first + index) for index, policy in enumerate(("latest", between, "latest"))))
+        assert take_all(bench)[first:] == [first + 1, first + 2]
+
+    run(main)
+
+
 def test_events_are_dropped_only_when_the_ring_has_no_room(make: Callable[..., Bench], run: Callable[..., None]) -> None:
     """Up to the last record that fits, every policy is the same."""
 
