@@ -7,10 +7,8 @@ them; whatever goes wrong with a file harms nothing else.
 """
 
 import asyncio
-import contextlib
 import json
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -26,7 +24,7 @@ from rig.log import mask
 from rig.phoenix import events
 from rig.phoenix.message import REPLY, AnyMessage, BinaryFrame, BinaryMessage
 from rig.phoenix.serializer import SERIALIZERS, decode_binary, decode_reply
-from rig.private import make_private
+from rig.private import keep_newest
 
 KEPT_BYTES = 1024 * 1024
 """Of all frames that are kept; one that is larger by itself is kept without its content."""
@@ -194,23 +192,8 @@ class FlightLog:
 
 
 def _write(folder: Path, name: str, about: dict[str, Any]) -> Path:
-    make_private(folder)
-    now = datetime.now(UTC)
-    path = folder / f"{now:%Y%m%dT%H%M%S.%f}Z-{name}.json"
-    part = path.with_suffix(".part")
-    text = json.dumps({"written_at": now.isoformat(), **about}, indent=1)
-    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        with open(fd, "w", encoding="utf-8") as file:
-            file.write(text)
-        part.rename(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    for old in sorted(folder.glob("*.json"))[:-FILES_KEPT]:
-        with contextlib.suppress(OSError):  # another process of the run prunes, too
-            old.unlink()
-    return path
+    text = json.dumps({"written_at": datetime.now(UTC).isoformat(), **about}, indent=1)
+    return keep_newest(folder, f"{name}.json", text, count=FILES_KEPT)
 
 
 def _read_push(frame: bytes) -> BinaryMessage:

@@ -7,9 +7,8 @@ rings, and it is tried again.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from pathlib import Path
 
 import structlog
 
@@ -19,6 +18,7 @@ from rig.counters import Page
 from rig.dialling import Dialler
 from rig.errors import RigError, StoreFailed
 from rig.io import vital
+from rig.io.database import Database
 from rig.io.dispatch import Dispatch
 from rig.io.redelivery import Redelivery
 from rig.io.router import Router
@@ -29,7 +29,7 @@ from rig.io.uplink import Uplink
 from rig.log import Throttle
 from rig.phoenix import events
 from rig.routing import rendezvous
-from rig.store import DeadLetters, Outbox, StateDirectory, Store
+from rig.store import DeadLetters, Outbox, Store
 
 _OPEN_AGAIN = 2.0
 """Seconds after which a store that could not be opened is tried again."""
@@ -56,13 +56,28 @@ class Keeper:
         dialler: Dialler,
         router: Router,
         dispatch: Dispatch,
+        database: Database,
+        trouble: Callable[[str], None] = lambda reason: None,
     ) -> None:
-        """Put the parts together; nothing happens before `start`."""
+        """
+        Put the parts together; nothing happens before `start`.
+
+        Args:
+            spec: Of the io process.
+            inlets: The storage rings.
+            page: The io process's counters.
+            connection: Joins and pushes.
+            dialler: Knows what goes into a join's payload.
+            router: Knows which events are wanted.
+            dispatch: Takes events that are to be tried again.
+            database: Where all is stored.
+            trouble: Called with the reason when the store begins to fail, and with nothing when it works again.
+        """
+        self._database, self._trouble, self._failure, self._probe_at = database, trouble, "", 0.0
         self._settings, self._page, self._router, self._dispatch = spec.settings, page, router, dispatch
         index, processes = spec.index, spec.settings.io_processes
         self._owns = lru_cache(_REMEMBERED)(lambda topic: processes == 1 or rendezvous(topic, processes) == index)
         self._throttle = Throttle(_REPORT_INTERVAL)
-        self._store: Store | None = None
         self._redelivery: Redelivery | None = None
         self._draining = False
         self._task: asyncio.Task[None] | None = None
@@ -93,7 +108,7 @@ class Keeper:
             join=join,
             leave=leave,
         )
-        self._storing = Storing(inlets, page=page, stored=self._sender.stored)
+        self._storing = Storing(inlets, page=page, stored=self._sender.stored, health=self._note_health)
 
     def start(self) -> None:
         """Take what the workers want stored, open the store, and send what is in it."""
@@ -115,20 +130,15 @@ class Keeper:
             self._redelivery.stop()
 
     async def close(self) -> None:
-        """Store what is in the rings, send nothing more, and close. The connection is still open."""
+        """Store what is in the rings, and send nothing more. The connection is still open, and so is the database."""
         await self._storing.close()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         await self._sender.close()
-        if self._store is not None:
-            try:
-                await self._store.close()
-            except StoreFailed as exc:
-                log.error("the store could not be closed", reason=str(exc))
 
     async def _keep(self) -> None:
-        store = self._store = await self._open()
+        store = await self._open()
         outbox, letters = Outbox(store, self._settings.outbox_max_bytes), DeadLetters(store)
         self._storing.use(outbox, letters)
         self._redelivery = Redelivery(
@@ -144,19 +154,33 @@ class Keeper:
                 changed = await store.changed_by_others() or changed
                 await self._look(outbox, self._redelivery, changed=changed)
                 changed = False
+                if self._failure and time.monotonic() >= self._probe_at:
+                    self._probe_at = time.monotonic() + _OPEN_AGAIN
+                    await store.probe()
+                    self._note_health(None)
             except StoreFailed as exc:
                 self._say("the store cannot be read, and is tried again", exc)
             await asyncio.sleep(_LOOK)
 
     async def _open(self) -> Store:
-        directory = StateDirectory(Path(self._settings.state_dir or "."))
         while True:
             try:
-                return await Store.open(directory.database, self._settings.store_sync)
+                store = await self._database.store()
             except StoreFailed as exc:
+                self._note_health(exc)
                 self._storing.refuse(exc)
                 self._say("there is no store: durable pushes are refused, dead letters wait", exc)
                 await asyncio.sleep(_OPEN_AGAIN)
+            else:
+                self._note_health(None)
+                return store
+
+    def _note_health(self, failure: StoreFailed | None) -> None:
+        """Say once that the store fails, and once that it works again."""
+        reason = "" if failure is None else str(failure)
+        if reason != self._failure:
+            self._failure = reason
+            self._trouble(reason)
 
     async def _look(self, outbox: Outbox, redelivery: Redelivery, *, changed: bool) -> None:
         counts = await outbox.counts()

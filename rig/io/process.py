@@ -38,6 +38,7 @@ from rig.flight import Flight, FlightLog
 from rig.gap import Gap
 from rig.io.answers import endpoints, rotated, topics
 from rig.io.auth_failure import AuthFailure
+from rig.io.database import Database
 from rig.io.dispatch import Dispatch
 from rig.io.keeper import Keeper
 from rig.io.outlet import Outlet
@@ -118,7 +119,7 @@ class IoProcess:
         )
         events_rings = [attach(rings.events) for rings in spec.rings]
         self._has_cursors = any(route.cursor for route in spec.routes)
-        self._cursors = StoredCursors(StateDirectory(Path(settings.state_dir or ".")).database) if self._has_cursors else None
+        database = self._database = Database(StateDirectory(Path(settings.state_dir or ".")).database, settings.store_sync)
         resume = self._resume = Resume(
             Marks.attach(spec.marks),
             [memory for memory, _ in events_rings],
@@ -126,7 +127,7 @@ class IoProcess:
             tell=self._tell_gap,
             cursor_field=settings.cursor_field,
             resumed_field=settings.resumed_field,
-            store=self._cursors,
+            store=StoredCursors(database) if self._has_cursors else None,
         )
         outlets = self._outlets = [Outlet(memory, bell) for memory, bell in events_rings]
         router = self._router = Router(spec.routes, len(outlets), overflow=settings.overflow, tracks=resume.track)
@@ -158,7 +159,15 @@ class IoProcess:
         ]
         inlets = [Inlet(*attach(rings.storage), answer=relay.answer) for rings, relay in zip(spec.rings, self._relays, strict=True)]
         self._keeper = Keeper(
-            spec, inlets, page=page, connection=connection, dialler=dialler, router=router, dispatch=self._dispatch
+            spec,
+            inlets,
+            page=page,
+            connection=connection,
+            dialler=dialler,
+            router=router,
+            dispatch=self._dispatch,
+            database=database,
+            trouble=self._store_in_trouble,
         )
 
     async def run(self) -> None:
@@ -180,7 +189,8 @@ class IoProcess:
         for relay in self._relays:
             relay.stop()
         await self._keeper.close()
-        await self._close_cursors()
+        await self._resume.close()
+        await self._close_database()
         await self._renewal.close()
         await self._connection.close()
         self._overflow.close()
@@ -188,13 +198,17 @@ class IoProcess:
         await self._dialler.close()
         await self._flight_log.close()
 
-    async def _close_cursors(self) -> None:
-        await self._resume.close()
-        if self._cursors is not None:
-            try:
-                await self._cursors.close()
-            except StoreFailed as exc:
-                log.error("the store was not closed", reason=str(exc))
+    def _store_in_trouble(self, reason: str) -> None:
+        if reason:
+            self._reporter.impair("store", reason)
+        else:
+            self._reporter.mend("store")
+
+    async def _close_database(self) -> None:
+        try:
+            await self._database.close()
+        except StoreFailed as exc:
+            log.error("the store could not be closed", reason=str(exc))
 
     def _tell_gap(self, gap: Gap) -> None:
         if self._spec.gaps:

@@ -8,7 +8,6 @@ cursors as soon as it works again.
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Protocol
 
 import structlog
@@ -16,9 +15,10 @@ import structlog
 from rig.backoff import full_jitter
 from rig.cursors import Cursor
 from rig.errors import StoreFailed
+from rig.io.database import Database
 from rig.io.stage import Lot
 from rig.log import Throttle
-from rig.store import Cursors, Store
+from rig.store import Cursors
 
 _REPORT_INTERVAL = 60.0
 _FIRST_RETRY = 1.0
@@ -48,12 +48,11 @@ class CursorStore(Protocol):
 
 
 class StoredCursors:
-    """The cursors in a database, which is opened when it is first needed, and again where that failed."""
+    """The cursors in the io process's database."""
 
-    def __init__(self, path: Path) -> None:
-        """Name the database; nothing is opened yet."""
-        self._path = path
-        self._store: Store | None = None
+    def __init__(self, database: Database) -> None:
+        """Take the database; nothing is opened yet."""
+        self._database = database
 
     async def load(self) -> dict[str, Cursor]:
         """
@@ -62,7 +61,7 @@ class StoredCursors:
         Raises:
             StoreFailed: If the database cannot be opened or read.
         """
-        return await (await self._cursors()).load()
+        return await Cursors(await self._database.store()).load()
 
     async def save(self, cursors: Mapping[str, Cursor]) -> None:
         """
@@ -71,22 +70,7 @@ class StoredCursors:
         Raises:
             StoreFailed: If the database cannot be opened, or does not take them.
         """
-        await (await self._cursors()).save(cursors)
-
-    async def close(self) -> None:
-        """
-        Close the database.
-
-        Raises:
-            StoreFailed: If it cannot be closed.
-        """
-        if self._store is not None:
-            await self._store.close()
-
-    async def _cursors(self) -> Cursors:
-        if self._store is None:
-            self._store = await Store.open(self._path)
-        return Cursors(self._store)
+        await Cursors(await self._database.store()).save(cursors)
 
 
 class Saver:

@@ -70,7 +70,14 @@ class Inlet:
 class Storing:
     """Takes what all workers want stored."""
 
-    def __init__(self, inlets: Sequence[Inlet], *, page: Page, stored: Callable[[Iterable[str]], None]) -> None:
+    def __init__(
+        self,
+        inlets: Sequence[Inlet],
+        *,
+        page: Page,
+        stored: Callable[[Iterable[str]], None],
+        health: Callable[[StoreFailed | None], None] = lambda failure: None,
+    ) -> None:
         """
         Connect the rings with a store that may not be there yet.
 
@@ -78,7 +85,9 @@ class Storing:
             inlets: One for each worker.
             page: The io process's counters.
             stored: Told of the topics that have new rows.
+            health: Told of each failure of the store, and with None of each success.
         """
+        self._health = health
         self._inlets, self._page, self._stored = inlets, page, stored
         self._loop = asyncio.get_running_loop()
         self._outbox: Outbox | None = None
@@ -189,7 +198,9 @@ class Storing:
             # One large push must not keep out the small ones beside it.
             return [failure for one in await asyncio.gather(*(self._try([row]) for row in rows)) for failure in one]
         except StoreFailed as exc:
+            self._health(exc)
             return [exc] * len(rows)
+        self._health(None)
         return [None] * len(rows)
 
     async def _bury_all(self) -> None:
@@ -214,8 +225,10 @@ class Storing:
             try:
                 await self._letters.add([NewLetter(*msgspec.structs.astuple(letter)) for letter in letters])
             except StoreFailed as exc:
+                self._health(exc)
                 failure = exc
             else:
+                self._health(None)
                 self._page.add("dead_letters", len(letters))
                 return True
         self._say(

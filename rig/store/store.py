@@ -123,6 +123,20 @@ class Store:
         except FAILURES as exc:
             raise store_failed(self.path, exc) from exc
 
+    async def probe(self) -> None:
+        """
+        Write something that changes nothing, to see whether the file takes anything.
+
+        Raises:
+            StoreFailed: If it does not.
+        """
+
+        def rewrite(connection: sqlite3.Connection) -> None:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            connection.execute(f"PRAGMA user_version = {int(version)}")
+
+        await self.write(rewrite)
+
     async def write(self, operation: Operation[T]) -> T:
         """
         Run something that writes, within a transaction, and return its result once that is committed.

@@ -18,7 +18,7 @@ import structlog
 
 from rig.child import STACKS_SIGNAL
 from rig.control import DumpStacks, Stacks
-from rig.private import make_private
+from rig.private import keep_newest
 from rig.supervisor.child import Child
 from rig.supervisor.watchdog import Stall
 
@@ -107,17 +107,10 @@ class Stalls:
 
     def _write(self, child: Child, text: str) -> str:
         """Write a file, delete the oldest that are too many, and return its path, or why there is none."""
-        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + f".{time.time_ns() // 1_000_000 % 1000:03}"
-        path = self._folder / f"{stamp}-{child.name}.txt"
         try:
-            make_private(self._folder.resolve())
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w", encoding="utf-8") as file:
-                file.write(text)
-            for old in sorted(self._folder.glob("*.txt"))[:-KEPT]:
-                old.unlink(missing_ok=True)
+            return str(keep_newest(self._folder.resolve(), f"{child.name}.txt", text, count=KEPT))
         except OSError as exc:
             return f"not written: {exc.strerror or exc}"
-        return str(path)
 
 
 def handler_of(threads: str) -> str:

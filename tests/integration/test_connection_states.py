@@ -166,7 +166,11 @@ def test_the_state_of_a_killed_io_process_is_not_told_any_more(play, until):
         await rig.hear("status", state="connected")
         [pid] = rig.pids("rig.io")
         os.kill(pid, signal.SIGKILL)
-        await rig.hear("status", state="connecting", reason="the io process died")
+        await rig.hear(
+            "status",
+            state="connecting",
+            reason="the process died (SIGKILL, perhaps out of memory), and is started again after 0.1 s",
+        )
         await until(lambda: all(life[-2:] == ["connecting", "connected"] and len(life) == 4 for life in told(stage)))
         await rig_ended(rig)
 

@@ -15,6 +15,7 @@ from rig.control import IoSpec, RouteSpec
 from rig.counters import Page
 from rig.errors import TokenUnavailable
 from rig.io import keeper as module
+from rig.io.database import Database
 from rig.io.keeper import Keeper
 from rig.io.router import UNROUTED, Router
 from rig.io.storing import Inlet
@@ -85,12 +86,14 @@ class Scene:
         self.page = page
         self.memory, self.bell = RingMemory.create(64 * 1024), Doorbell.create()
         self.results: list[PushResult] = []
+        self.troubles: list[str] = []
         self.router = Router([RouteSpec("room:*", "tick", "topic")], 1)
 
     @asynccontextmanager
     async def running(self, *, index: int = 0, processes: int = 1) -> AsyncIterator[Keeper]:
         settings = Settings(state_dir=str(self.directory.path), io_processes=processes)
         spec = IoSpec(settings, "io", index, {"room:1": {}}, [], [], -1, run=1, marks=-1, gaps=False)
+        database = Database(self.directory.database, "full")
         self.connection, self.dialler, self.dispatch = FakeConnection(self), FakeDialler(), FakeDispatch()
         keeper = self.keeper = Keeper(
             spec,
@@ -100,6 +103,8 @@ class Scene:
             dialler=self.dialler,  # type: ignore[arg-type]
             router=self.router,
             dispatch=self.dispatch,  # type: ignore[arg-type]
+            database=database,
+            trouble=self.troubles.append,
         )
         keeper.start()
         keeper.note(events.Joined("room:1", {}, False))
@@ -107,6 +112,7 @@ class Scene:
             yield keeper
         finally:
             await keeper.close()
+            await database.close()
 
     def enqueue(self, number: int, topic: str = "room:1") -> None:
         request = EnqueueRequest(number, f"key-{number}", topic, "e", b"%d" % number, False, None)
@@ -222,6 +228,8 @@ def test_without_a_store_pushes_are_refused_until_there_is_one(
                 scene.enqueue(2)
                 await until(lambda: sent(scene) == [2])
         assert "not a database" in next(entry["reason"] for entry in logs if "no store" in entry["event"])
+        assert "not a database" in scene.troubles[0]
+        assert scene.troubles[1:] == [""]
 
     run(main)
 

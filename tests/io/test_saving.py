@@ -9,6 +9,7 @@ import structlog.testing
 
 from rig.cursors import Cursor
 from rig.errors import StoreFailed
+from rig.io.database import Database
 from rig.io.saving import Saver, StoredCursors
 from rig.io.track import Track
 
@@ -129,18 +130,20 @@ def test_database_is_opened_when_it_is_needed_and_again_where_that_failed(tmp_pa
 
     async def main() -> None:
         folder = tmp_path / "state"
-        cursors = StoredCursors(folder / "rig.db")
+        database = Database(folder / "rig.db", "full")
+        cursors = StoredCursors(database)
         for call in (cursors.load, lambda: cursors.save({"a": 1})):
             with pytest.raises(StoreFailed, match=r"rig\.db"):
                 await call()
         folder.mkdir()
         await cursors.save({"a": 1, "b": "x"})
         await cursors.save({"a": 2})
-        await cursors.close()
+        assert await database.store() is await database.store()
+        await database.close()
 
-        later = StoredCursors(folder / "rig.db")
-        assert await later.load() == {"a": 2, "b": "x"}
+        later = Database(folder / "rig.db", "full")
+        assert await StoredCursors(later).load() == {"a": 2, "b": "x"}
         await later.close()
-        await StoredCursors(folder / "rig.db").close()
+        await Database(folder / "rig.db", "full").close()
 
     run(main)
