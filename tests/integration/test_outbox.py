@@ -136,7 +136,8 @@ def test_what_is_not_answered_is_sent_again_with_its_key(play, until, recorder):
     play(test)
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
 def test_killed_io_processes_lose_no_stored_push_and_answer_every_handler(play, until, recorder, seed):
     """What it had in hand comes to its successor: `enqueue` returns in every handler, and each push arrives, in order."""
 

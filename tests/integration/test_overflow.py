@@ -144,6 +144,7 @@ def test_killed_io_process_leaves_its_spill_to_its_successor(play, until):
     play(test)
 
 
+@pytest.mark.slow
 def test_io_process_killed_while_events_come_back_repeats_none(play, until):
     """The record, the row, and what is known of it: wherever it dies between them, each event is handled once and in order."""
 
@@ -189,7 +190,7 @@ def test_killed_worker_goes_on_with_what_was_spilled_for_it(play, until):
     play(test)
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_next_run_handles_first_what_the_last_one_left(play, until, workers):
     """What was spilled and not handled waits for the next run, however many workers it has, and goes before all that is new."""
 

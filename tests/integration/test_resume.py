@@ -203,7 +203,7 @@ def test_server_that_restarts_is_asked_for_the_rest(play, until, tmp_path):
     ("rounds", "seed", "options"),
     [
         (3, 1, ()),
-        (3, 2, ("--io-processes", "2")),
+        pytest.param(3, 2, ("--io-processes", "2"), marks=pytest.mark.slow),
         *(pytest.param(7, seed, (), marks=pytest.mark.slow) for seed in range(3, 7)),  # deaths in a row make restarts slower
     ],
 )

@@ -83,7 +83,7 @@ def test_a_stalled_worker_is_started_again_where_that_is_wanted(play, until, eve
     play(test)
 
 
-@pytest.mark.parametrize("action", ["report", "restart"])
+@pytest.mark.parametrize("action", ["report", pytest.param("restart", marks=pytest.mark.slow)])
 def test_a_stopped_worker_is_reported_and_can_be_started_again(play, until, action):
     """A process that a signal has stopped cannot say where it stands; it is ended all the same, or goes on when it may."""
 
