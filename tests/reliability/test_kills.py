@@ -60,7 +60,7 @@ def test_everything_killed(play):
         rig = await proof.run()
         proof.traffic.start()
         while proof.rounds < ROUNDS:
-            await proof.pause(0.1, 1.0)
+            await proof.pause(0.2, 2.5)
             proof.kill(rig.process.pid)
             await rig.end()
             await stage.until_gone()
