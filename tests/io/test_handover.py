@@ -275,6 +275,29 @@ def test_a_reply_that_does_not_come_is_not_waited_for_long(monkeypatch):
     run(test)
 
 
+def test_a_push_without_a_reply_ends_even_if_the_old_channel_closes_late(monkeypatch):
+    """Nobody waits for ever: what the old connection still owed ends with it, when the hand-over is over already."""
+    monkeypatch.setattr(departure, "_REPLIES_WITHIN", 0.05)
+
+    async def test():
+        cluster = Cluster()
+        owner = await Owner(cluster).open("room:1")
+        cluster.answering = False
+        cluster.clinging = {"room:1"}
+        push = Push("room:1", "do", 1)
+        owner.uplink.push([push])
+        result = owner.uplink.rotate("a test")
+        await owner.until(result.done)
+        await owner.until(lambda: cluster.peers[0].closed)
+        await owner.until(lambda: owner.all(events.PushInterrupted))
+
+        assert [event.push for event in owner.all(events.PushInterrupted)] == [push]
+        assert owner.all(events.ChannelClosed) == owner.all(events.SocketClosed) == []
+        await owner.close()
+
+    run(test)
+
+
 def leaving(cluster):
     """Return True if the leave is on its way and has not been answered."""
     return any(message[3] == "phx_leave" for message in cluster.peers[0].heard)
