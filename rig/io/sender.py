@@ -73,7 +73,8 @@ class Sender:
         self._terms, self._page, self._wanted, self._owns = terms, page, wanted, owns
         self._send, self._unsent_bytes, self._deaf = send, unsent_bytes, deaf
         self._patience = Patience()
-        self._visits = Visits(join=join, leave=leave, give_way=self._give_way)
+        self._leave_channel = leave
+        self._visits = Visits(join=join, leave=self._leave, give_way=self._give_way)
         self._loop = asyncio.get_running_loop()
         self._throttle = Throttle(_REPORT_INTERVAL)
         self._joined: set[str] = set()
@@ -227,6 +228,10 @@ class Sender:
         task.add_done_callback(lambda task: self._ended(stream, task))
         if topic not in self._wanted:
             self._visits.want(topic)
+
+    def _leave(self, topic: str) -> None:
+        self._joined.discard(topic)  # the channel takes nothing from now on, whenever the server answers
+        self._leave_channel(topic)
 
     def _give_way(self, topic: str) -> None:
         stream = self._streams.get(topic)

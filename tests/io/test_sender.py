@@ -12,6 +12,7 @@ from rig.backoff import Cause
 from rig.counters import Page
 from rig.io import stream as stream_module
 from rig.io import verdicts as verdicts_module
+from rig.io import visits as visits_module
 from rig.io.sender import Sender
 from rig.io.stream import StoredPush, Terms
 from rig.phoenix import Push, events
@@ -689,5 +690,29 @@ def test_a_busy_topic_gives_way_without_repeating_anything(
         it.reply(await it.arrived(2))
         await it.empty()
         await it.sender.close()
+
+    run(main)
+
+
+def test_row_that_comes_while_its_topic_is_being_left_waits_for_the_next_join(run: Callable[..., None], page: Page) -> None:
+    """The channel takes nothing from the leave on, long before the server has answered it: the row is no dead letter."""
+
+    async def main() -> None:
+        line = Line(page)
+        await line.start()
+        topics = [f"x{number}" for number in range(visits_module.PLACES)]
+        for topic in topics:
+            line.store(topic, 1)
+            line.join(topic)
+        line.reply(await line.arrived(len(topics)))
+        await line.empty()
+        await turns()
+        for topic in [*topics[1:], "y"]:  # all places are busy, and that of x0 goes to y
+            line.store(topic, 2)
+        assert "x0" not in line.joins
+        line.store("x0", 2)
+        sent = await line.arrived(len(topics) - 1)
+        assert "x0" not in [push.topic for push in sent]
+        await line.sender.close()
 
     run(main)
