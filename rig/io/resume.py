@@ -216,6 +216,8 @@ class Resume:
     # Steps of the above.
 
     def _joined(self, event: events.Joined) -> None:
+        if event.topic not in self._topics:  # joined only to push to it
+            return
         track = self._tracks.get(event.topic)
         answer = Answer.of(event.response, self._resumed_field)
         is_gap = self._gaps.joined(event.topic, answer, None if track is None else track.sent)

@@ -529,3 +529,19 @@ def test_topic_without_room_for_a_mark_is_said(bench: Bench, run: Run) -> None:
         later.end()
 
     run(main)
+
+
+def test_topic_that_only_the_outbox_joins_has_no_gaps_and_no_mark(bench: Bench, run: Run) -> None:
+    """The application never asked for its events, so it is told of none that were missed, and marks have room for others."""
+
+    async def main() -> None:
+        life = await bench.life()
+        life.join("a:1")
+        for _ in range(2):
+            life.resume.note(events.Joined("outbox:1", None, False))
+            life.resume.note(LOST)
+        assert life.told == []
+        assert life.resume._marks.place("outbox:1") is None
+        life.end()
+
+    run(main)
