@@ -22,6 +22,10 @@ from rig.worker.stored import StoredEvents
 
 EVENTS_AHEAD = 2048
 """Events in open records at which no further record is read; several rings share them, so that the work fits the caches."""
+READ_AGAIN = 1.0
+"""Seconds after which an event that could not be read from spill.db is tried again; what follows waits, so that order holds."""
+PATIENCE = 30.0
+"""Seconds for which spill.db may fail before such events are given up."""
 
 log = structlog.get_logger()
 
@@ -53,6 +57,9 @@ class WorkerLoop:
             stored: Reads the events that are too large for a ring; shared by the loops of all rings.
         """
         self._stored = stored
+        self._failing_since: float | None = None
+        self._reading_again: asyncio.TimerHandle | None = None
+        self._memory, self._loop = memory, asyncio.get_running_loop()
         self._bell, self._bindings, self._lanes, self._page = bell, bindings, lanes, page
         # A quarter is a full record: with one more, the next is there when it is finished.
         self._ahead = EVENTS_AHEAD if rings == 1 else max(EVENTS_AHEAD // rings, EVENTS_AHEAD // 4 + 1)
@@ -80,6 +87,8 @@ class WorkerLoop:
         if self._filling is not None:
             self._filling.cancel()
             self._filling = None
+        if self._reading_again is not None:
+            self._reading_again.cancel()
 
     def read_no_more(self) -> None:
         """Leave what is not read yet to a successor."""
@@ -117,26 +126,27 @@ class WorkerLoop:
         if self._filling is not None:
             self._filling.cancel()
             self._filling = None
-        while self._open_events < self._ahead and (room := READ_AHEAD - len(self._open)) > 0:
+        while self._reading_again is None and self._open_events < self._ahead and (room := READ_AHEAD - len(self._open)) > 0:
             limit = min(room, self._poll_limit)
             records = self._consumer.poll(limit)
-            for record in records:
-                self._start(record)
-            if len(records) < limit:
+            if not all(map(self._start, records)) or len(records) < limit:
                 break
         if not self._open:
             self._idle.set()
 
-    def _start(self, record: Record) -> None:
-        work = OpenRecord(record, self._progress.open(record.position), self.record_finished)
-        self._open.append(work)
-        self._open_events += record.count
+    def _start(self, record: Record) -> bool:
+        """Give a record to the lanes; False if it cannot be read now, and is polled again later."""
         try:
             lists = self._gap(record) if record.kind == Kind.GAP else self._sort(self._decode(record))
         except (RemoteProtocolError, StoreFailed) as exc:
+            if isinstance(exc, StoreFailed) and self._read_again(record, exc):
+                return False
             self._page.add("invalid", record.count)
             log.error("a record of events was given up: it cannot be read", events=record.count, reason=str(exc))
             lists = {}
+        work = OpenRecord(record, self._progress.open(record.position), self.record_finished)
+        self._open.append(work)
+        self._open_events += record.count
         for item in self._quarantined.pop(record.position, ()):
             self._condemn(work, lists, item)
         work.unfinished = len(lists)
@@ -144,10 +154,29 @@ class WorkerLoop:
             asyncio.get_running_loop().call_soon(self.record_finished)
         for lane, items in lists.items():
             self._lanes[lane].put(work, items)
+        return True
+
+    def _read_again(self, record: Record, exc: StoreFailed) -> bool:
+        """Go on with this record in a moment, and return True, unless the store has failed for too long."""
+        now = self._loop.time()
+        if self._failing_since is None:
+            self._failing_since = now
+            log.error("an event that is stored cannot be read: it is tried again, and what follows waits", reason=str(exc))
+        if now - self._failing_since >= PATIENCE:
+            return False
+        self._consumer = Consumer(self._memory, start=record.position)
+        self._reading_again = self._loop.call_later(READ_AGAIN, self._moment_passed)
+        return True
+
+    def _moment_passed(self) -> None:
+        self._reading_again = None
+        self._fill()
 
     def _decode(self, record: Record) -> Events:
         if record.kind == Kind.STORED and self._stored is not None:
-            return self._stored.decode(record.payload)
+            found = self._stored.decode(record.payload)
+            self._failing_since = None
+            return found
         return decode_events(record.kind, record.payload)
 
     def _sort(self, events: Events) -> dict[int, list[Item]]:

@@ -63,7 +63,7 @@ class StoredEvents:
                 found: tuple[int, bytes] | None = self._connection.execute(statement, (row,)).fetchone()
                 return found
             except sqlite3.Error as exc:
-                failure = StoreFailed(str(path), str(exc), "see whether its disk fails; the event that was to be read is lost")
+                failure = StoreFailed(str(path), str(exc), "see whether its disk fails, or who has locked it")
                 failure.__cause__ = exc
                 self.close()  # what was wrong with the connection may not be wrong with the next
         raise failure

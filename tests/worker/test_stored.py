@@ -1,5 +1,6 @@
 """Events that are read from spill.db, because they are too large for the ring."""
 
+import asyncio
 import os
 import sqlite3
 import subprocess
@@ -12,9 +13,11 @@ import pytest
 from rig.app import App, Event
 from rig.errors import RemoteProtocolError, StoreFailed
 from rig.io.spiller import open_spill
-from rig.records import Kind, encode_events, encode_names, encode_spilled, encode_stored
+from rig.records import Events, Kind, encode_events, encode_names, encode_spilled, encode_stored
 from rig.store import SpillRow, StateDirectory
+from rig.worker import loop
 from rig.worker.stored import StoredEvents
+from tests.running import until
 from tests.worker.conftest import Bench
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
@@ -142,5 +145,72 @@ def test_loop_handles_stored_events_like_others(bench: Bench, run: Run, tmp_path
         assert (bench.page.get("invalid"), bench.page.get("handled")) == (1, 4)
         await life.die()
         stored.close()
+
+    run(main)
+
+
+class Failing(StoredEvents):
+    """Fails while told to."""
+
+    fails = True
+
+    def decode(self, payload: bytes) -> Events:
+        if self.fails:
+            raise StoreFailed("spill.db", "locked", "wait")
+        return super().decode(payload)
+
+
+def test_event_that_cannot_be_read_for_a_moment_is_read_later(
+    bench: Bench, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What follows waits, so that order holds; what was before is handled; nothing is given up."""
+    monkeypatch.setattr(loop, "READ_AGAIN", 0.01)
+    app, seen = App(), []
+
+    @app.on("room:*", "tick")
+    async def tick(event: Event) -> None:
+        seen.append(event.payload)
+
+    async def main() -> None:
+        [row] = await store(tmp_path, events(b"2"))
+        stored = Failing(str(tmp_path))
+        life = bench.worker(app, stored=stored)
+        bench.publish(("room:1", "tick", 1))
+        bench.producer.put(encode_stored(row, 0), kind=Kind.STORED, count=1)
+        bench.publish(("room:1", "tick", 3))
+        await until(lambda: bench.page.get("handled") == 1)
+        await asyncio.sleep(0.03)
+        assert seen == [1]
+        stored.fails = False
+        await life.idle()
+        assert seen == [1, 2, 3]
+        assert (bench.page.get("invalid"), bench.page.get("handled")) == (0, 3)
+        await life.die()
+        stored.close()
+
+    run(main)
+
+
+def test_event_that_cannot_be_read_for_long_is_given_up(
+    bench: Bench, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is broken for good holds up the others for a while, and not for ever."""
+    monkeypatch.setattr(loop, "READ_AGAIN", 0.01)
+    monkeypatch.setattr(loop, "PATIENCE", 0.05)
+    app, seen = App(), []
+
+    @app.on("room:*", "tick")
+    async def tick(event: Event) -> None:
+        seen.append(event.payload)
+
+    async def main() -> None:
+        life = bench.worker(app, stored=Failing(str(tmp_path)))
+        for row in (1, 2):
+            bench.producer.put(encode_stored(row, 0), kind=Kind.STORED, count=1)
+        bench.publish(("room:1", "tick", 3))
+        await life.idle()
+        assert seen == [3]
+        assert (bench.page.get("invalid"), bench.page.get("handled")) == (2, 3)
+        await life.die()
 
     run(main)
