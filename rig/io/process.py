@@ -174,11 +174,11 @@ class IoProcess:
         """Keep the connection until told to stop, or until the supervisor is gone."""
         self._reporter.tell()
         await self._resume.load()
+        await self._spiller.start(self._overflow.look)  # first: what it finds is not committed, and cursors wait for that
         self._resume.take_over(self._router, self._outlets)
         for topic, payload in self._spec.joins.items():
             with_cursor = self._resume.join_payload(topic, payload, has_cursor=self._router.has_cursor(topic))
             self._connection.join(topic, self._dialler.join_payload(with_cursor))
-        await self._spiller.start(self._overflow.look)
         self._connection.start()
         for relay in self._relays:
             relay.start()

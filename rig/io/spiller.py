@@ -280,7 +280,9 @@ class Spiller:
         if in_ring.last_id:
             outlet.delivered.append(Delivered(outlet.tail, in_ring.last_id, in_ring.events))
         outlet.backlog.read_id, outlet.backlog.stored_id = newest, everything.last_id
-        outlet.waits = outlet.waits or outlet.backlog.unread
+        if outlet.backlog.unread:
+            outlet.queued += 1  # all of it counts as one: not committed before it has left, and what is in the ring then is
+            outlet.waits = True
         return everything.events
 
     def _store_failed(self, exc: StoreFailed) -> None:

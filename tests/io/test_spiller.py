@@ -211,6 +211,29 @@ def test_successor_goes_on_after_the_newest_row_in_the_ring(
     run(main)
 
 
+def test_rows_of_a_predecessor_count_as_given_and_not_committed(make: Callable[..., Bench], run: Callable[..., None]) -> None:
+    """A cursor that the predecessor had marked is not saved for the next run before their events are handled."""
+
+    async def main() -> None:
+        bench = make()
+        await bench.start()
+        sent = send(bench, 60)
+        await settled(bench)
+        bench.kill()
+        bench.begin()
+        await bench.start()
+        [outlet] = bench.outlets
+        assert outlet.committed < outlet.queued == outlet.safe
+        got = bench.events()
+        await asyncio.sleep(0.01)
+        assert outlet.committed < outlet.queued
+        assert got + await rest(bench) == sent
+        assert outlet.committed == outlet.queued
+        await bench.end()
+
+    run(main)
+
+
 def test_rows_of_others_are_left_alone(make: Callable[..., Bench], run: Callable[..., None]) -> None:
     """The other io processes of this run have theirs in the same file."""
 
