@@ -32,6 +32,7 @@ class Dispatch:
         self._router, self._outlets, self._overflow, self._page = router, outlets, overflow, page
         self._batches, self._received, self._routed = (page.index[name] for name in ("batches", "received", "routed"))
         self._draining = False
+        self._again: list[int] = []
 
     def dispatch(self, messages: Sequence[AnyMessage], *, binary: bool) -> None:
         """Publish a batch of events, all of one kind of frame."""
@@ -71,7 +72,7 @@ class Dispatch:
             self._overflow.judge()
 
     def redeliver(self, messages: Sequence[AnyMessage], *, binary: bool) -> None:
-        """Publish events that were received before and are to be tried again, whatever their cursors are."""
+        """Publish events that were received before and are to be tried again, whatever their cursors and policies are."""
         routed = 0
         for message in messages:
             slot = self._router.slot(message.topic, message.event, message.payload)
@@ -84,13 +85,14 @@ class Dispatch:
                 routed += 1
         self._page.add("received", routed)
         self._page.add("routed", routed)
-        if self._publish(time.monotonic_ns(), binary=binary):
+        if self._publish(time.monotonic_ns(), binary=binary, keep=True):
             self._overflow.judge()
+        self._again = [outlet.queued for outlet in self._outlets]
 
     @property
     def settled(self) -> bool:
-        """True if all that was taken is in the rings."""
-        return not any(outlet.full for outlet in self._outlets)
+        """True if all that was to be tried again is in the rings, or stored."""
+        return all(outlet.safe >= given for outlet, given in zip(self._outlets, self._again, strict=False))
 
     def announce(self, topic: str, record: bytes, kind: Kind) -> None:
         """Put a record that holds no event behind the events of a topic that were received before."""
@@ -105,10 +107,10 @@ class Dispatch:
         self._draining = True
         await self._overflow.drain()
 
-    def _publish(self, now_ns: int, *, binary: bool) -> bool:
+    def _publish(self, now_ns: int, *, binary: bool, keep: bool = False) -> bool:
         """Make records of what was gathered, and say whether something waits for room."""
         waits = False
         for outlet in self._outlets:
             if outlet.numbers:
-                waits = outlet.publish(now_ns, binary=binary) or waits
+                waits = outlet.publish(now_ns, binary=binary, keep=keep) or waits
         return waits

@@ -80,11 +80,22 @@ class Outlet:
 
     # What the dispatcher does.
 
-    def publish(self, time_ns: int, *, binary: bool) -> bool:
-        """Make records of what was gathered, ring the doorbell, and say whether something waits for room."""
+    def publish(self, time_ns: int, *, binary: bool, keep: bool = False) -> bool:
+        """
+        Make records of what was gathered, ring the doorbell, and say whether something waits for room.
+
+        Args:
+            time_ns: Of now.
+            binary: True if all payloads are bytes.
+            keep: True drops none of them, whatever their policies are.
+        """
         numbers, self.numbers = self.numbers, []
         payloads, self.payloads = self.payloads, []
-        self._take(numbers, payloads, Kind.EVENTS_BINARY if binary else Kind.EVENTS, time_ns)
+        kind = Kind.EVENTS_BINARY if binary else Kind.EVENTS
+        if keep:
+            self._queue_run(numbers, payloads, kind, time_ns)
+        else:
+            self._take(numbers, payloads, kind, time_ns)
         if self.waits:
             self.flush()
         else:

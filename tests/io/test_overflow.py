@@ -12,7 +12,7 @@ from rig.control import RouteSpec
 from rig.counters import Page
 from rig.io import overflow as overflow_module
 from rig.routing import shard
-from tests.io.outlets import LARGEST, Bench, Disk, Event
+from tests.io.outlets import LARGEST, Bench, Disk, Event, text
 
 POLICIES = ("spill", "block", "drop_oldest", "drop_newest", "latest")
 ROUTES = [RouteSpec("*", policy, "topic", policy) for policy in POLICIES]  # type: ignore[arg-type]
@@ -373,3 +373,63 @@ def test_payload_of_a_held_event_is_msgspec_raw_or_bytes(make: Callable[..., Ben
         assert msgspec.json.decode(got[-1][2]) == {"a": [1, 2, {"b": None}]}
 
     run(main)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_event_that_is_tried_again_is_not_dropped(make: Callable[..., Bench], run: Callable[..., None], policy: str) -> None:
+    """It was a dead letter: that may be forgotten only when the event is in the ring, or stored, whatever its policy."""
+
+    async def main() -> None:
+        bench = make(disk=None)
+        [outlet] = bench.outlets
+        await bench.start()
+        while outlet._producer.fits(LARGEST):
+            bench.send(event("block"))
+        again = ("room:1", policy, b'"again"')
+        large = event(policy)
+        bench.dispatch.redeliver([text(*large), text(*again)], binary=False)
+        assert not bench.dispatch.settled
+        for _ in range(100):
+            bench.send(large)
+        assert not bench.dispatch.settled
+        got = bench.events()
+        async with asyncio.timeout(5):
+            while not bench.dispatch.settled:
+                await asyncio.sleep(0.001)
+                got += bench.events()
+        assert again in got + bench.events()
+        await rest(bench)
+        await bench.end()
+
+    run(main)
+
+
+def test_event_that_is_tried_again_behind_one_for_the_disk_is_not_safe(
+    make: Callable[..., Bench], run: Callable[..., None]
+) -> None:
+    """It is only in memory while a large one before it is not stored."""
+
+    async def main() -> None:
+        disk = Disk()
+        disk.gate = asyncio.Event()
+        bench = make(disk=disk)
+        await bench.start()
+        bench.send(event("spill", size=2 * LARGEST))
+        bench.dispatch.redeliver([text("room:1", "spill", b"7")], binary=False)
+        await asyncio.sleep(0.01)
+        assert not bench.dispatch.settled
+        disk.gate.set()
+        await until(lambda: bench.dispatch.settled)
+        await rest(bench)
+        await bench.end()
+
+    run(main)
+
+
+async def rest(bench: Bench) -> None:
+    """Drain, and pass over all that comes."""
+    draining = asyncio.create_task(bench.dispatch.drain())
+    async with asyncio.timeout(5):
+        while not draining.done():
+            bench.records()
+            await asyncio.sleep(0.001)
