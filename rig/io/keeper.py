@@ -81,6 +81,8 @@ class Keeper:
         self._redelivery: Redelivery | None = None
         self._draining = False
         self._task: asyncio.Task[None] | None = None
+        self._retrying: asyncio.Task[None] | None = None
+        self._letters_changed = asyncio.Event()
 
         def join(topic: str) -> None:
             payload = dialler.join_payload({})
@@ -132,9 +134,10 @@ class Keeper:
     async def close(self) -> None:
         """Store what is in the rings, and send nothing more. The connection is still open, and so is the database."""
         await self._storing.close()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        tasks = [task for task in (self._task, self._retrying) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._sender.close()
 
     async def _keep(self) -> None:
@@ -146,13 +149,14 @@ class Keeper:
         )
         if self._draining:
             self._redelivery.stop()
+        self._retrying = vital.start(self._redeliver(self._redelivery), "dead letters tried again")
         self._sender.use(outbox)
         changed = True
         while True:
             try:
                 await self._sender.tend()
                 changed = await store.changed_by_others() or changed
-                await self._look(outbox, self._redelivery, changed=changed)
+                await self._look(outbox, changed=changed)
                 changed = False
                 if self._failure and time.monotonic() >= self._probe_at:
                     self._probe_at = time.monotonic() + _OPEN_AGAIN
@@ -182,13 +186,25 @@ class Keeper:
             self._failure = reason
             self._trouble(reason)
 
-    async def _look(self, outbox: Outbox, redelivery: Redelivery, *, changed: bool) -> None:
+    async def _redeliver(self, redelivery: Redelivery) -> None:
+        """Have dead letters tried again, beside all else: each has to wait until its worker has room."""
+        while True:
+            await self._letters_changed.wait()
+            self._letters_changed.clear()
+            try:
+                await redelivery.look()
+            except StoreFailed as exc:
+                self._say("dead letters cannot be read, which is tried again", exc)
+                self._letters_changed.set()
+                await asyncio.sleep(_OPEN_AGAIN)
+
+    async def _look(self, outbox: Outbox, *, changed: bool) -> None:
         counts = await outbox.counts()
         self._page.set("outbox_rows", counts.rows)
         self._sender.size_pages(counts)
         if changed:
+            self._letters_changed.set()
             await self._sender.look()
-            await redelivery.look()
         if counts.rows:
             await self._sender.expire()
 

@@ -66,9 +66,8 @@ class FakeDialler:
 
 
 class FakeDispatch:
-    settled = True
-
     def __init__(self) -> None:
+        self.settled = True
         self.topics: list[str] = []
 
     def redeliver(self, messages: Any, *, binary: bool) -> None:
@@ -270,5 +269,28 @@ def test_the_number_of_rows_is_known(scene: Scene, run: Callable[..., None]) -> 
                 scene.keeper._sender._send = lambda pushes: None
                 await Outbox(store).add([NewPush(f"n{number}", "room:1", "e", b"1") for number in range(3)])
             await until(lambda: scene.page.get("outbox_rows") == 3)
+
+    run(main)
+
+
+def test_letter_that_waits_for_a_slow_worker_keeps_nothing_else_waiting(scene: Scene, run: Callable[..., None]) -> None:
+    """What a command has stored is sent meanwhile, and the letter stays until its event is safe."""
+
+    async def main() -> None:
+        async with scene.running(), other(scene.directory) as store:
+            await until(lambda: scene.keeper._redelivery is not None)
+            scene.dispatch.settled = False
+            letters = DeadLetters(store)
+            await letters.add([NewLetter("room:1", "tick", "h", "r", None, b"{}", False, 0, 0.0)])
+            await letters.retry()
+            await until(lambda: scene.dispatch.topics == ["room:1"])
+            await Outbox(store).add([NewPush("key-1", "room:1", "e", b"1", False, None)])
+            await until(lambda: [bytes(push.payload) for push in scene.connection.pushed] == [b"1"])
+            assert (await letters.counts()).rows == 1
+            scene.dispatch.settled = True
+            async with asyncio.timeout(5):
+                while (await letters.counts()).rows:  # noqa: ASYNC110 - the database has no bell
+                    await asyncio.sleep(0.01)
+            assert scene.dispatch.topics == ["room:1"]
 
     run(main)

@@ -404,9 +404,7 @@ def test_event_that_is_tried_again_is_not_dropped(make: Callable[..., Bench], ru
     run(main)
 
 
-def test_event_that_is_tried_again_behind_one_for_the_disk_is_not_safe(
-    make: Callable[..., Bench], run: Callable[..., None]
-) -> None:
+def test_event_tried_again_behind_one_for_the_disk_is_not_safe(make: Callable[..., Bench], run: Callable[..., None]) -> None:
     """It is only in memory while a large one before it is not stored."""
 
     async def main() -> None:
