@@ -91,7 +91,7 @@ class Dispatch:
 
     @property
     def settled(self) -> bool:
-        """True if all that was to be tried again is in the rings, or stored."""
+        """True if all that was to be tried again, or announced, is in the rings, or stored."""
         return all(outlet.safe >= given for outlet, given in zip(self._outlets, self._again, strict=False))
 
     def announce(self, topic: str, record: bytes, kind: Kind) -> None:
@@ -101,6 +101,7 @@ class Dispatch:
         outlet = self._outlets[shard(topic.encode(), len(self._outlets))]
         if outlet.send(record, kind, time_ns=time.monotonic_ns()):
             self._overflow.judge()
+        self._again = [outlet.queued for outlet in self._outlets]
 
     async def drain(self) -> None:
         """Take no more events, and return when what was taken is in the rings."""

@@ -78,6 +78,7 @@ class Keeper:
         index, processes = spec.index, spec.settings.io_processes
         self._owns = lru_cache(_REMEMBERED)(lambda topic: processes == 1 or rendezvous(topic, processes) == index)
         self._throttle = Throttle(_REPORT_INTERVAL)
+        self._gaps = spec.gaps
         self._redelivery: Redelivery | None = None
         self._draining = False
         self._task: asyncio.Task[None] | None = None
@@ -145,7 +146,7 @@ class Keeper:
         outbox, letters = Outbox(store, self._settings.outbox_max_bytes), DeadLetters(store)
         self._storing.use(outbox, letters)
         self._redelivery = Redelivery(
-            letters, self._router, self._dispatch, owns=self._owns, largest=self._settings.ring_bytes // 8 - 1024
+            letters, self._router, self._dispatch, owns=self._owns, largest=self._settings.ring_bytes // 8 - 1024, gaps=self._gaps
         )
         if self._draining:
             self._redelivery.stop()

@@ -11,9 +11,12 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
+from rig.errors import RemoteProtocolError
+from rig.gap import GAP_EVENT
 from rig.io.dispatch import Dispatch
 from rig.io.router import UNROUTED, Router
 from rig.phoenix.message import BinaryMessage, Message
+from rig.records import Kind, decode_gap
 from rig.store import DeadLetters, NewLetter
 from rig.store.dead_letters import Letter
 
@@ -28,7 +31,14 @@ class Redelivery:
     """Hands letters to `Dispatch`."""
 
     def __init__(
-        self, letters: DeadLetters, router: Router, dispatch: Dispatch, *, owns: Callable[[str], bool], largest: int
+        self,
+        letters: DeadLetters,
+        router: Router,
+        dispatch: Dispatch,
+        *,
+        owns: Callable[[str], bool],
+        largest: int,
+        gaps: bool,
     ) -> None:
         """
         Connect the letters with the way of events.
@@ -39,8 +49,10 @@ class Redelivery:
             dispatch: Takes it.
             owns: Says which topics are this io process's.
             largest: Bytes of a payload that goes through a ring.
+            gaps: True if the application has callbacks for gaps.
         """
         self._letters, self._router, self._dispatch, self._owns, self._largest = letters, router, dispatch, owns, largest
+        self._gaps = gaps
         self._stopped = False
 
     def stop(self) -> None:
@@ -65,8 +77,11 @@ class Redelivery:
     async def _deliver(self, letters: list[Letter]) -> None:
         if not letters or self._stopped:
             return
+        gaps = [letter for letter in letters if _is_gap(letter)]
+        for letter in gaps:
+            self._dispatch.announce(letter.topic, letter.payload, Kind.GAP)
         for binary in (False, True):
-            messages = [_message(letter) for letter in letters if letter.binary is binary]
+            messages = [_message(letter) for letter in letters if letter.binary is binary and letter not in gaps]
             if messages:
                 self._dispatch.redeliver(messages, binary=binary)
         while not self._dispatch.settled:  # noqa: ASYNC110 - a full ring has no bell for its producer
@@ -82,11 +97,22 @@ class Redelivery:
             await self._letters.retried([letter.id for letter in letters])
 
     def _obstacle(self, letter: Letter) -> str:
-        if self._router.find(letter.topic, letter.event).worker == UNROUTED:
+        wanted = self._gaps if _is_gap(letter) else self._router.known(letter.topic, letter.event).worker != UNROUTED
+        if not wanted:
             return "it was to be tried again, and no handler takes it"
         if len(letter.payload) > self._largest:
             return "it was to be tried again, and is too large for a ring: raise --ring-bytes"
         return ""
+
+
+def _is_gap(letter: Letter) -> bool:
+    """Return True for what a callback of `on_gap` failed with: it is no event of the server's, whatever routes match its name."""
+    if letter.event != GAP_EVENT or not letter.binary:
+        return False
+    try:
+        return decode_gap(letter.payload).topic == letter.topic
+    except RemoteProtocolError:
+        return False
 
 
 def _message(letter: Letter) -> Message | BinaryMessage:

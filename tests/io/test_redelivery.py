@@ -7,8 +7,10 @@ from typing import Any
 import structlog
 
 from rig.control import RouteSpec
+from rig.gap import Gap
 from rig.io.redelivery import Redelivery
 from rig.io.router import Router
+from rig.records import Kind, encode_gap
 from tests.io.stored import FakeLetters
 from tests.running import until
 
@@ -18,7 +20,11 @@ class FakeDispatch:
 
     def __init__(self) -> None:
         self.batches: list[tuple[list[Any], bool]] = []
+        self.announced: list[tuple[str, bytes, int]] = []
         self.settled = True
+
+    def announce(self, topic: str, record: bytes, kind: int) -> None:
+        self.announced.append((topic, record, kind))
 
     def redeliver(self, messages: Sequence[Any], *, binary: bool) -> None:
         self.batches.append(([(message.topic, message.event, bytes(message.payload)) for message in messages], binary))
@@ -27,15 +33,16 @@ class FakeDispatch:
 class Scene:
     """Letters, and the way of events."""
 
-    def __init__(self) -> None:
+    def __init__(self, *routes: RouteSpec, gaps: bool = False) -> None:
         self.letters, self.dispatch = FakeLetters(), FakeDispatch()
-        self.router = Router([RouteSpec("room:*", "tick", "topic")], 1)
+        self.router = Router(routes or [RouteSpec("room:*", "tick", "topic")], 1)
         self.redelivery = Redelivery(
             self.letters,  # type: ignore[arg-type]
             self.router,
             self.dispatch,  # type: ignore[arg-type]
             owns=lambda topic: topic != "room:foreign",
             largest=100,
+            gaps=gaps,
         )
 
 
@@ -123,5 +130,23 @@ def test_nothing_is_tried_again_once_the_end_has_begun(run: Callable[..., None])
         await scene.redelivery.look()
         assert scene.dispatch.batches == []
         assert len(scene.letters.letters) == 1
+
+    run(main)
+
+
+def test_a_gap_is_told_again_and_never_handled_as_an_event(run: Callable[..., None]) -> None:
+    """Its letter bears the name of the callback's kind, which a handler for every event would match."""
+    gap = encode_gap(Gap(topic="room:1", outcome="replayed", since=1, confirmed=True, missed=None, reason="lost"))
+
+    async def main() -> None:
+        for gaps in (True, False):
+            scene = Scene(RouteSpec("*", "*", "topic"), gaps=gaps)
+            scene.letters.put("room:1", "on_gap", gap, binary=True)
+            scene.letters.put("room:1", "on_gap", b"\x00", binary=True)
+            scene.redelivery._largest = 1000
+            await scene.redelivery.look()
+            assert scene.dispatch.batches == [([("room:1", "on_gap", b"\x00")], True)]
+            assert scene.dispatch.announced == ([("room:1", gap, Kind.GAP)] if gaps else [])
+            assert [letter.retry for letter in scene.letters.letters.values()] == ([] if gaps else [False])
 
     run(main)
