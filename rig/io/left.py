@@ -124,6 +124,8 @@ class Left:
 
     def _share(self, row: SpillRow) -> dict[int, list[tuple[int, Slot, Any]]]:
         """Return worker → its events, each with its place in the row."""
+        if row.kind == Kind.GAP:  # each run tells of its own
+            return {}
         try:
             raw, numbers, payloads = decode_events(row.kind, decode_spilled(row.record)[1])
             pairs = decode_names(raw)

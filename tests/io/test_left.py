@@ -10,8 +10,9 @@ import structlog
 
 from rig.control import RouteSpec
 from rig.counters import Page
+from rig.gap import Gap
 from rig.io.owner import Owner
-from rig.records import Kind, encode_events, encode_names, encode_spilled
+from rig.records import Kind, encode_events, encode_gap, encode_names, encode_spilled
 from rig.store import SpillRow
 from tests.io.outlets import ALL, LARGEST, RUN, Bench, Disk, Event
 
@@ -231,3 +232,23 @@ def test_failing_disk_skips_no_row(make: Callable[..., Bench], run: Callable[...
         await bench.end()
 
     run(main)
+
+
+def test_gap_of_an_earlier_run_is_passed_over_in_silence(
+    make: Callable[..., Bench], page: Page, said: list[Any], run: Callable[..., None]
+) -> None:
+    """Each run tells of its own gaps; that one is no record that cannot be read, and its row goes."""
+
+    async def main() -> None:
+        disk = Disk()
+        gap = encode_gap(Gap(topic="a", outcome="replayed", since=1, confirmed=True, missed=None, reason="lost"))
+        put(disk, SpillRow(EARLIER.address(0), Kind.GAP, 0, 0, encode_spilled(7, gap)))
+        leave(disk, 0, *events("a", 1))
+        bench = make(disk)
+        await bench.start()
+        assert await rest(bench) == [events("a", 1)]
+        await bench.end()
+        assert not disk.rows
+
+    run(main)
+    assert [line for line in said if line["log_level"] == "error"] == []
