@@ -97,12 +97,16 @@ class Redelivery:
             await self._letters.retried([letter.id for letter in letters])
 
     def _obstacle(self, letter: Letter) -> str:
-        wanted = self._gaps if _is_gap(letter) else self._router.known(letter.topic, letter.event).worker != UNROUTED
+        wanted = self._gaps if _is_gap(letter) else self._routed(letter)
         if not wanted:
             return "it was to be tried again, and no handler takes it"
         if len(letter.payload) > self._largest:
             return "it was to be tried again, and is too large for a ring: raise --ring-bytes"
         return ""
+
+    def _routed(self, letter: Letter) -> bool:
+        message = _message(letter)
+        return self._router.slot(message.topic, message.event, message.payload).worker != UNROUTED
 
 
 def _is_gap(letter: Letter) -> bool:

@@ -128,6 +128,8 @@ class Router:
         self._workers, self._overflow, self._tracks = workers, overflow, tracks
         self._remembered = 0
         self._muted: set[str] = set()
+        self._beneath: dict[tuple[str, str], Slot] = {}
+        """What events of muted topics would be, for those that came before."""
         self.memo: dict[str, dict[str, Slot]] = {}
         """Topic → event → slot."""
 
@@ -137,8 +139,8 @@ class Router:
         return self.find(topic, event) if found is None else found
 
     def slot(self, topic: str, event: str, payload: Any) -> Slot:
-        """Return the slot of one event, whatever its cursor is."""
-        known = self.known(topic, event)
+        """Return the slot of one event that came before, whatever its cursor is, and whether its topic is muted now."""
+        known = self._known_beneath(topic, event) if topic in self._muted else self.known(topic, event)
         slot = known.inner if isinstance(known, SlotByCursor) else known
         return slot.choose(payload) or slot
 
@@ -167,9 +169,20 @@ class Router:
     def unmute(self, topic: str) -> None:
         """Route it as the application wants."""
         self._muted.discard(topic)
+        self._beneath.clear()
         self.memo.pop(topic, None)
 
+    def _known_beneath(self, topic: str, event: str) -> Slot:
+        if len(self._beneath) > MEMO_LIMIT:
+            self._beneath.clear()
+        found = self._beneath.get((topic, event))
+        if found is None:
+            found = self._beneath[topic, event] = self._by_key(topic, event)
+        return found
+
     def _make(self, topic: str, event: str) -> Slot:
+        if topic in self._muted:
+            return Slot(topic, event, UNROUTED)
         slot = self._by_key(topic, event)
         if self._tracks is None or slot.worker == UNROUTED:
             return slot
@@ -177,8 +190,6 @@ class Router:
         return slot if path is None else SlotByCursor(slot, self._readers[path], self._tracks(topic))
 
     def _by_key(self, topic: str, event: str) -> Slot:
-        if topic in self._muted:
-            return Slot(topic, event, UNROUTED)
         number = next((number for number, (pattern, _) in enumerate(self._routes) if pattern.match(topic, event) is not None), None)
         if number is None:
             return Slot(topic, event, UNROUTED)

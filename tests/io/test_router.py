@@ -208,3 +208,14 @@ def test_router_knows_the_topics_with_a_cursor() -> None:
     assert [router.has_cursor(topic) for topic in ("room:1", "user:1", "other")] == [True, True, False]
     assert [router.goes_to_one_worker(topic) for topic in ("room:1", "user:1")] == [True, False]
     assert Router([RouteSpec("user:*", "*", None, cursor="payload.id")], 1).goes_to_one_worker("user:1")
+
+
+def test_event_of_before_is_routed_though_its_topic_is_muted() -> None:
+    """An earlier run had left it, or it is a dead letter: that the topic is joined to push to it now is no reason to lose it."""
+    router = Router([NUMBERED], 3, tracks=tracks())
+    before = router.slot("room:1", "tick", msgspec.Raw(b"{}"))
+    router.mute("room:1")
+
+    assert router.known("room:1", "tick").worker == UNROUTED
+    assert router.slot("room:1", "tick", msgspec.Raw(b"{}")).worker == before.worker >= 0
+    assert router.slot("room:1", "other", msgspec.Raw(b"{}")).worker == UNROUTED
