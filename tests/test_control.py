@@ -205,7 +205,7 @@ def test_oversized_line_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_fds_are_listed_for_inheritance() -> None:
-    """A worker inherits every descriptor of its three rings."""
+    """A worker inherits every descriptor of its four rings."""
     assert FDS.all() == (3, 4, 5, 6, 7, 8, 9, 10, 11)
 
 

@@ -81,12 +81,14 @@ def _joins(description: "Description") -> dict[str, Any]:
 
 
 def _limits(loaded: Loaded) -> dict[str, int]:
+    from rig.supervisor.memory import RINGS
+
     workers = loaded.settings.resolve_workers()
     open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return {
         "cores": usable_cores(),
         "workers": workers,
-        "ring_bytes": 3 * workers * loaded.settings.io_processes * loaded.settings.ring_bytes,
+        "ring_bytes": RINGS * workers * loaded.settings.io_processes * loaded.settings.ring_bytes,
         "open_files": open_files,
     }
 

@@ -6,7 +6,7 @@ All of it is anonymous: it is gone with the last process that has it, however th
 
 import os
 import resource
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from rig.config import Settings
 from rig.control import RingFds, RingsFds
@@ -55,6 +55,10 @@ class Rings:
         """The descriptors, as a child is told them."""
         return RingsFds(self.events.fds, self.replies.fds, self.pushes.fds, self.storage.fds)
 
+    def all(self) -> tuple[Ring, ...]:
+        """Return every ring."""
+        return (self.events, self.replies, self.pushes, self.storage)
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerMemory:
@@ -82,6 +86,8 @@ class WorkerMemory:
         return max(rings.events.fill for rings in self.rings)
 
 
+RINGS = len(fields(Rings))
+"""Between one io process and one worker."""
 _DESCRIPTORS_A_RING = 3
 """Its memory, and a doorbell of two where that is a pipe."""
 _DESCRIPTORS_BESIDE = 256
@@ -110,7 +116,7 @@ class SharedMemory:
         Raises:
             OSError: If the system has no descriptor or no memory left.
         """
-        _allow_descriptors(workers * (4 * _DESCRIPTORS_A_RING * settings.io_processes + 3) + _DESCRIPTORS_BESIDE)
+        _allow_descriptors(workers * (RINGS * _DESCRIPTORS_A_RING * settings.io_processes + 3) + _DESCRIPTORS_BESIDE)
         self.workers = [
             WorkerMemory(
                 tuple(_rings(settings) for _ in range(settings.io_processes)),
@@ -126,7 +132,7 @@ class SharedMemory:
         """Free it, once no child needs it."""
         for worker in self.workers:
             for rings in worker.rings:
-                for ring in (rings.events, rings.replies, rings.pushes, rings.storage):
+                for ring in rings.all():
                     ring.bell.close()
                     ring.memory.close()
             worker.page.close()

@@ -33,7 +33,7 @@ def test_it_shows_subscriptions_settings_and_limits(rig, described, monkeypatch)
     assert any(line.startswith("workers 2 flag") for line in lines)
     assert any(line.startswith("retries 5 RIG_RETRIES") for line in lines)
     assert any(line.startswith("join_timeout 10 s default") for line in lines)
-    assert "workers: 2, rings: at most 24 MiB" in lines[-1]
+    assert "workers: 2, rings: at most 32 MiB" in lines[-1]
 
 
 def test_settings_that_somebody_has_set_come_first(rig, described):
@@ -81,7 +81,7 @@ def test_json_has_everything(rig, described):
     assert shown["settings"]["workers"] == {"value": 3, "source": "flag"}
     assert shown["settings"]["retries"] == {"value": 3, "source": "default"}
     assert shown["limits"]["workers"] == 3
-    assert shown["limits"]["ring_bytes"] == 3 * 3 * 2 * 4 * 1024**2
+    assert shown["limits"]["ring_bytes"] == 4 * 3 * 2 * 4 * 1024**2
 
 
 def test_an_application_that_cannot_run_ends_with_3(rig, replace_module):

@@ -19,14 +19,13 @@ def all_descriptors(memory: SharedMemory) -> list[int]:
     return rings + [worker.page.fd for worker in memory.workers] + [page.fd for page in memory.io_pages]
 
 
-def test_each_worker_has_three_rings_with_each_io_process(memory: SharedMemory) -> None:
+def test_each_worker_has_four_rings_with_each_io_process(memory: SharedMemory) -> None:
     """All have the size that the settings say; that of the events keeps progress for each lane."""
     assert [len(worker.rings) for worker in memory.workers] == [2, 2]
     for worker in memory.workers:
         for pair in worker.rings:
-            rings = (pair.events, pair.replies, pair.pushes)
-            assert [ring.memory.capacity for ring in rings] == [512 * 1024] * 3
-            assert [ring.memory.lanes for ring in rings] == [3, 0, 0]
+            assert [ring.memory.capacity for ring in pair.all()] == [512 * 1024] * 4
+            assert [ring.memory.lanes for ring in pair.all()] == [3, 0, 0, 0]
 
 
 def test_child_attaches_what_it_is_told(memory: SharedMemory) -> None:
