@@ -15,7 +15,7 @@ import structlog
 from rig.counters import Page
 from rig.errors import StoreFailed
 from rig.io.backlog import PAGE_BYTES, Waiting
-from rig.io.left import Left
+from rig.io.leftovers import Leftovers
 from rig.io.outlet import Delivered, Outlet
 from rig.io.owner import Owner
 from rig.io.router import Router
@@ -85,7 +85,7 @@ class Spiller:
         self._throttle = Throttle(_REPORT_INTERVAL)
         self._store: tuple[Store, Spill] | None = None
         self._spill: Spill | None = None
-        self._left: Left | None = None
+        self._leftovers: Leftovers | None = None
         self._to_remove: dict[int, tuple[int, int]] = {}
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -97,7 +97,7 @@ class Spiller:
     @property
     def busy(self) -> bool:
         """True if there are rows to come from an earlier run, or to be removed once the workers are done with them."""
-        return bool(self._left or self._to_remove) or any(outlet.delivered for outlet in self._outlets)
+        return bool(self._leftovers or self._to_remove) or any(outlet.delivered for outlet in self._outlets)
 
     async def start(self, moved: Callable[[], None]) -> None:
         """
@@ -176,7 +176,7 @@ class Spiller:
             if self._spill is None and self._path is not None and self._path.exists():
                 await self._open(self._path)
             read = await self._read_back()
-            return (self._left is not None and await self._left.hand_on()) or read
+            return (self._leftovers is not None and await self._leftovers.hand_on()) or read
         except StoreFailed as exc:
             self._fetch_at = self._loop.time() + _RETRY
             self._report("spilled events cannot be read back: they wait", exc)
@@ -236,16 +236,16 @@ class Spiller:
             row, events, left = outlet.take_committed()
             if row:
                 self._to_remove[worker] = row, events + self._to_remove.get(worker, (0, 0))[1]
-            if self._left is not None:
-                self._left.finished(left)
+            if self._leftovers is not None:
+                self._leftovers.finished(left)
         for worker, (row, events) in list(self._to_remove.items()):
             await spill.remove_up_to(self._owner.address(worker), row)
             del self._to_remove[worker]
             self._removed(events)
-        if self._left is not None:
-            self._removed(await self._left.remove_finished())
-            if self._left.done:
-                self._left = None
+        if self._leftovers is not None:
+            self._removed(await self._leftovers.remove_finished())
+            if self._leftovers.done:
+                self._leftovers = None
 
     def _removed(self, events: int) -> None:
         self._page.set("spill_backlog", max(self._page.get("spill_backlog") - events, 0))
@@ -263,12 +263,12 @@ class Spiller:
         addresses = await spill.left()
         inherited = [address for address in addresses if self._owner.inherits(address)]
         events = [await self._take_over(spill, address) for address in addresses if self._owner.owns(address)]
-        events += [(await spill.backlog(address)).events for address in inherited]
+        events += [(await spill.extent(address)).events for address in inherited]
         self._page.set("spill_backlog", sum(events))
         if events:
             log.info("spilled events are left from before: they are handed on first", events=sum(events))
         if inherited:
-            self._left = Left(spill, inherited, self._outlets, self._router, self._page)
+            self._leftovers = Leftovers(spill, inherited, self._outlets, self._router, self._page)
         self._spill = spill
         return spill
 
@@ -276,7 +276,7 @@ class Spiller:
         """Go on where a predecessor of this process, in the same run, was ended, and return how many events there are."""
         outlet = self._outlets[self._owner.worker(address)]
         newest, _ = outlet.note
-        in_ring, everything = await spill.backlog(address, newest), await spill.backlog(address)
+        in_ring, everything = await spill.extent(address, newest), await spill.extent(address)
         if in_ring.last_id:
             outlet.delivered.append(Delivered(outlet.tail, in_ring.last_id, in_ring.events))
         outlet.backlog.read_id, outlet.backlog.stored_id = newest, everything.last_id

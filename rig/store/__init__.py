@@ -7,16 +7,16 @@ from rig.store.directory import Lock, StateDirectory
 from rig.store.outbox import NewPush, Outbox, Row
 from rig.store.rows import Counts
 from rig.store.schema import SPILL, STATE, Schema
-from rig.store.spill import Backlog, Spill, SpillRow
+from rig.store.spill import Extent, Spill, SpillRow
 from rig.store.store import Store
 
 __all__ = [
     "SPILL",
     "STATE",
-    "Backlog",
     "Counts",
     "Cursors",
     "DeadLetters",
+    "Extent",
     "Letter",
     "Lock",
     "NewLetter",

@@ -46,7 +46,7 @@ class SpillRow(msgspec.Struct, frozen=True, gc=False):
 
 
 @dataclass(frozen=True, slots=True)
-class Backlog:
+class Extent:
     """How many events one worker's records hold, and the id of the newest; both 0 if there is none."""
 
     events: int
@@ -90,10 +90,10 @@ class Spill:
         """Return the numbers of the workers that have records here."""
         return await self._store.read(lambda connection: [worker for (worker,) in connection.execute(_LEFT)])
 
-    async def backlog(self, worker: int, up_to: int = LARGEST_ID) -> Backlog:
+    async def extent(self, worker: int, up_to: int = LARGEST_ID) -> Extent:
         """Return what a worker has here, up to an id. It looks at every record: for a start, not for the hot path."""
         statement = "SELECT coalesce(sum(count), 0), coalesce(max(id), 0) FROM spilled WHERE worker = ? AND id <= ?"
-        return Backlog(*await self._store.read(lambda connection: connection.execute(statement, (worker, up_to)).fetchone()))
+        return Extent(*await self._store.read(lambda connection: connection.execute(statement, (worker, up_to)).fetchone()))
 
     async def counts(self) -> Counts:
         """Return how many records there are, and their bytes."""

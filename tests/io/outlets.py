@@ -18,7 +18,7 @@ from rig.io.spiller import Spiller
 from rig.phoenix.message import BinaryMessage, Message
 from rig.records import Kind, decode_events, decode_names, decode_spilled, decode_stored
 from rig.ring import Consumer, Doorbell, Record, RingMemory
-from rig.store import Backlog, SpillRow
+from rig.store import Extent, SpillRow
 from rig.store.spill import LARGEST_ID
 
 CAPACITY = 64 * 1024
@@ -110,9 +110,9 @@ class FakeSpill:
         self.disk.check("next")
         return sorted({row.worker for row in self.disk.rows.values()})
 
-    async def backlog(self, worker: int, up_to: int = LARGEST_ID) -> Backlog:
+    async def extent(self, worker: int, up_to: int = LARGEST_ID) -> Extent:
         own = [row for row in self.disk.rows.values() if row.worker == worker and row.id <= up_to]
-        return Backlog(sum(row.count for row in own), max((row.id for row in own), default=0))
+        return Extent(sum(row.count for row in own), max((row.id for row in own), default=0))
 
 
 class Bench:

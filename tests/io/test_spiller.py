@@ -13,7 +13,7 @@ from rig.counters import Page
 from rig.errors import StoreFailed
 from rig.io.owner import Owner
 from rig.io.spiller import open_spill
-from rig.store import Backlog, SpillRow
+from rig.store import Extent, SpillRow
 from tests.io.outlets import LARGEST, RUN, Bench, Disk, Event
 
 
@@ -125,10 +125,10 @@ def test_store_says_what_a_worker_has_left(run: Callable[..., None], tmp_path: P
 
     async def main() -> None:
         store, spill = await open_spill(tmp_path / "spill.db")
-        assert await spill.backlog(7) == Backlog(0, 0)
+        assert await spill.extent(7) == Extent(0, 0)
         ids = await spill.append([SpillRow(worker, 1, count, 0, b"x") for worker, count in ((7, 3), (8, 100), (7, 4))])
-        assert await spill.backlog(7) == Backlog(7, ids[2])
-        assert await spill.backlog(7, ids[1]) == Backlog(3, ids[0])
+        assert await spill.extent(7) == Extent(7, ids[2])
+        assert await spill.extent(7, ids[1]) == Extent(3, ids[0])
         await store.close()
 
     run(main)

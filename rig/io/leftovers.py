@@ -30,7 +30,7 @@ _PART_BYTES = 64 * 1024
 log = structlog.get_logger()
 
 
-class Left:
+class Leftovers:
     """The rows of workers that are no more, oldest first."""
 
     def __init__(self, spill: Spill, workers: Iterable[int], outlets: Sequence[Outlet], router: Router, page: Page) -> None:
