@@ -15,7 +15,7 @@ from rich.table import Column, Table
 from bench.contenders import Contender
 from bench.goals import goals
 from bench.rounds import Measured, Plan
-from rig.config.settings import usable_cores
+from rig.config import usable_cores
 
 _LIBRARIES = ("picows", "uvloop", "msgspec", "aiohttp", "websockets")
 

@@ -12,7 +12,8 @@ from typing import Any
 import msgspec.inspect
 from msgspec.inspect import BoolType, FloatType, IntType, LiteralType, NoneType, StructType, Type, UnionType, VarTupleType
 
-from rig.config.settings import About, Settings
+from rig.config.about import About
+from rig.config.settings import Settings
 from rig.config.values import show_auth, show_size
 from rig.masking import MASK
 

@@ -2,65 +2,21 @@
 The declaration of every option.
 
 A field of `Settings` is an option: its name, default, type, limits, unit and help stand here and nowhere else. From them
-come the flag (`--join-timeout`), the environment variable (`RIG_JOIN_TIMEOUT`), the key in rig.toml (`join_timeout`), the
-click options and the reference page. What must stay true: `Settings()` without arguments is a valid set.
+come the flag (`--join-timeout`), the environment variable (`RIG_JOIN_TIMEOUT`), the key in rig.toml (`join_timeout`) and
+the click options. What must stay true: `Settings()` without arguments is a valid set. The order is that
+of `--help`.
 """
 
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from rig.config.about import AUTH, CONNECT, EVERY, JSON, LISTEN, PUSH, RUN, STATE, About
+from rig.config.cores import usable_cores
 from rig.routing import Overflow
 
-RUN = ("run", "check")
-CONNECT = ("run", "check", "listen", "push")
-AUTH = (*CONNECT, "whoami")
-STORED = ("outbox", "deadletters")
-EVERY = (*AUTH, *STORED, "topics")
-JSON = ("check", "whoami", *STORED, "topics")
-LISTEN = ("listen",)
-PUSH = ("push",)
-STATE = (*RUN, *PUSH, *STORED, "topics")
 _KIB, _MIB, _GIB = 1024, 1024**2, 1024**3
-
-
-@dataclass(frozen=True, slots=True)
-class About:
-    """
-    What the type of a field does not say.
-
-    Attributes:
-        help: One sentence without its full stop, as shown by `--help`.
-        commands: The commands that look at the option.
-        unit: "s", "bytes", "events/s", or nothing.
-        short: A one-letter flag.
-        spellings: Where a command writes it otherwise: another flag, or an argument in capitals.
-        variables: Further environment variables that are honoured, after `RIG_…`.
-        metavar: What stands for the value in the help, where the type does not tell.
-        expected: What a valid value looks like, where the type does not tell.
-        holds: The form of a text: an existing "file" or "directory", a "folder" that may be missing, a "url", "pairs" (K=V),
-            "headers" (K: V), or where the token comes from ("auth").
-        secret: True if the value must not be printed.
-        in_file: False if the option makes no sense in the file.
-    """
-
-    help: str
-    commands: tuple[str, ...] = RUN
-    unit: str = ""
-    short: str = ""
-    spellings: Mapping[str, str] = field(default_factory=dict)
-    variables: tuple[str, ...] = ()
-    metavar: str = ""
-    expected: str = ""
-    holds: Literal["", "file", "directory", "folder", "url", "pairs", "headers", "auth"] = ""
-    secret: bool = False
-    in_file: bool = True
-
 
 Seconds = Annotated[float, Meta(ge=0.01, le=86_400)]
 SecondsOrZero = Annotated[float, Meta(ge=0, le=86_400)]
@@ -87,10 +43,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             expected=_URL_FORM,
         ),
     ] = ()
-    failback_interval: Annotated[
-        SecondsOrZero,
-        About("while not at the first URL, time between two looks whether it is well again; 0 stays where it is", unit="s"),
-    ] = 60.0
+
+    event: Annotated[tuple[str, ...], About("only events whose name fits the glob; repeatable", LISTEN, metavar="GLOB")] = ()
+    count: Annotated[Annotated[int, Meta(ge=1)] | None, About("end after so many events", LISTEN, metavar="N")] = None
+    format: Annotated[str | None, About("how to print an event: '{topic} {event} {payload}'", LISTEN)] = None
+    raw: Annotated[bool, About("print frames as they came", LISTEN)] = False
+    timestamps: Annotated[bool, About("add the time of arrival to each line", LISTEN)] = False
+
+    join_payload: Annotated[str, About("payload of each join", (*LISTEN, *PUSH), metavar="JSON")] = "{}"
+    reply: Annotated[bool, About("wait for the reply and print it", PUSH)] = True
+    durable: Annotated[
+        bool, About("store it in the state directory, for the run there to send, print its idempotency key, and end", PUSH)
+    ] = False
+
+    app_dir: Annotated[str, About("where the application is looked for", holds="directory")] = "."
+    factory: Annotated[bool, About("the target is a function that returns the application")] = False
     workers: Annotated[
         WorkerCount,
         About(
@@ -106,21 +73,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         About("processes that talk to the server; topics are spread over them, each has a connection of its own"),
     ] = 1
     concurrency: Annotated[int, Meta(ge=1, le=1024), About("lanes in a worker: events that it handles at the same time")] = 16
-    overflow: Annotated[
-        Overflow,
-        About(
-            "what happens to events when a worker cannot keep up: spill keeps them on disk, block lets the server wait, the others "
-            "drop some: the oldest, the newest, or all but the latest of each key"
-        ),
-    ] = "spill"
-    pause_limit: Annotated[
-        SecondsOrZero,
-        About("how long reading may pause for a worker that cannot keep up, before its events are spilled to disk", unit="s"),
-    ] = 10.0
-    app_dir: Annotated[str, About("where the application is looked for", holds="directory")] = "."
-    factory: Annotated[bool, About("the target is a function that returns the application")] = False
     retries: Annotated[int, Meta(ge=0, le=1000), About("how often an event whose handler raised is tried again")] = 3
     retry_backoff: Annotated[Seconds, About("pause before the first retry; it doubles with each further one", unit="s")] = 0.1
+    graceful_timeout: Annotated[SecondsOrZero, About("how long handlers may finish after SIGTERM or Ctrl-C", unit="s")] = 30.0
+
     max_events_per_worker: Annotated[
         int,
         Meta(ge=0, le=10**15),
@@ -136,12 +92,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     stall_action: Annotated[Literal["report", "restart"], About("whether it is only reported, or killed and started again too")] = (
         "report"
     )
-    graceful_timeout: Annotated[SecondsOrZero, About("how long handlers may finish after SIGTERM or Ctrl-C", unit="s")] = 30.0
+
+    overflow: Annotated[
+        Overflow,
+        About(
+            "what happens to events when a worker cannot keep up: spill keeps them on disk, block lets the server wait, the others "
+            "drop some: the oldest, the newest, or all but the latest of each key"
+        ),
+    ] = "spill"
+    pause_limit: Annotated[
+        SecondsOrZero,
+        About("how long reading may pause for a worker that cannot keep up, before its events are spilled to disk", unit="s"),
+    ] = 10.0
     ring_bytes: Annotated[
         int,
         Meta(ge=64 * _KIB, le=_GIB),
         About("size of each of the four rings between an io process and a worker; a power of two", unit="bytes"),
     ] = 4 * _MIB
+
     state_dir: Annotated[
         str | None,
         About(
@@ -160,19 +128,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             (*RUN, *PUSH),
         ),
     ] = "full"
-    outbox_max_bytes: Annotated[
-        int,
-        Meta(ge=_MIB, le=1024 * _GIB),
-        About("what the outbox may hold; above it, durable pushes are refused", (*RUN, *PUSH), unit="bytes"),
-    ] = _GIB
-    flight_frames: Annotated[
-        int,
-        Meta(ge=0, le=100_000),
-        About(
-            "frames that the flight recorder keeps, without their payloads; written to DIR/flight when a connection is lost; "
-            "0 turns it off"
-        ),
-    ] = 256
     idempotency_field: Annotated[
         str,
         About(
@@ -181,6 +136,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             metavar="NAME",
         ),
     ] = "idempotency_key"
+    outbox_ttl: Annotated[
+        SecondsOrZero,
+        About(
+            "after which a durable push is not sent any more but put with the dead letters; 0 for never", (*RUN, *PUSH), unit="s"
+        ),
+    ] = 0.0
+    outbox_max_bytes: Annotated[
+        int,
+        Meta(ge=_MIB, le=1024 * _GIB),
+        About("what the outbox may hold; above it, durable pushes are refused", (*RUN, *PUSH), unit="bytes"),
+    ] = _GIB
     outbox_window: Annotated[
         int,
         Meta(ge=1, le=10_000),
@@ -194,12 +160,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     outbox_retries: Annotated[
         int, Meta(ge=0, le=1_000_000), About("with retry, how often a durable push is sent again that the server refuses")
     ] = 10
-    outbox_ttl: Annotated[
-        SecondsOrZero,
-        About(
-            "after which a durable push is not sent any more but put with the dead letters; 0 for never", (*RUN, *PUSH), unit="s"
-        ),
-    ] = 0.0
+
     cursor_field: Annotated[
         Annotated[str, Meta(min_length=1)],
         About("where a join payload has the newest cursor of its topic, for the server to send what was missed"),
@@ -208,13 +169,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Annotated[str, Meta(min_length=1)],
         About("where the answer to a join says whether what was missed follows: true or false"),
     ] = "resumed"
-    status_interval: Annotated[SecondsOrZero, About("time between two status lines; 0 prints none", unit="s")] = 5.0
-    mock_rate: Annotated[
-        float,
-        Meta(ge=0, le=1_000_000),
-        About("traffic of the bundled mock server, which runs when there is no URL", unit="events/s"),
-    ] = 50.0
 
+    transport: Annotated[
+        TransportMode,
+        About("how frames travel; auto takes longpoll where the WebSocket upgrade is blocked", CONNECT),
+    ] = "websocket"
+    fallback_timeout: Annotated[Seconds, About("until --transport auto takes longpoll instead", CONNECT, unit="s")] = 2.5
+    failback_interval: Annotated[
+        SecondsOrZero,
+        About("while not at the first URL, time between two looks whether it is well again; 0 stays where it is", unit="s"),
+    ] = 60.0
     vsn: Annotated[Vsn, About("version of the Phoenix serializer", CONNECT)] = "2.0.0"
     param: Annotated[
         dict[str, str],
@@ -239,11 +203,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             secret=True,
         ),
     ] = ()
-    transport: Annotated[
-        TransportMode,
-        About("how frames travel; auto takes longpoll where the WebSocket upgrade is blocked", CONNECT),
-    ] = "websocket"
-    fallback_timeout: Annotated[Seconds, About("until --transport auto takes longpoll instead", CONNECT, unit="s")] = 2.5
+    proxy: Annotated[
+        str | None,
+        About(
+            "HTTP or SOCKS proxy; env takes it from HTTPS_PROXY, ALL_PROXY and NO_PROXY",
+            CONNECT,
+            metavar="URL|env",
+            expected="http://HOST:PORT, socks5://HOST:PORT, socks4://HOST:PORT or env",
+            secret=True,
+        ),
+    ] = None
+
     auth: Annotated[
         Annotated[str, Meta(pattern=r"^(none|(env|file|command|keyring):.+)$")],
         About(
@@ -269,6 +239,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Literal["retry", "exit"],
         About("what follows when the server refuses a fresh token too: try again once a minute, or end with exit code 4"),
     ] = "retry"
+
     ca: Annotated[str | None, About("authority that signed the server's certificate (PEM)", CONNECT, holds="file")] = None
     cert: Annotated[str | None, About("client certificate (PEM)", CONNECT, holds="file")] = None
     key: Annotated[str | None, About("private key of the client certificate (PEM)", CONNECT, holds="file")] = None
@@ -280,19 +251,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             metavar="SHA256",
         ),
     ] = ()
-    proxy: Annotated[
-        str | None,
-        About(
-            "HTTP or SOCKS proxy; env takes it from HTTPS_PROXY, ALL_PROXY and NO_PROXY",
-            CONNECT,
-            metavar="URL|env",
-            expected="http://HOST:PORT, socks5://HOST:PORT, socks4://HOST:PORT or env",
-            secret=True,
-        ),
-    ] = None
     insecure: Annotated[
         bool, About("do not check the server's certificate, and let a token travel without TLS to another host", CONNECT)
     ] = False
+
     connect_timeout: Annotated[Seconds, About("until name, TCP, TLS and upgrade must be done", CONNECT, unit="s")] = 5.0
     join_timeout: Annotated[Seconds, About("until a join must be answered", CONNECT, unit="s")] = 10.0
     join_rate: Annotated[
@@ -309,16 +271,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, Meta(ge=_KIB, le=_GIB // 8), About("larger frames are dropped and counted", CONNECT, unit="bytes")
     ] = 512 * _KIB
 
-    event: Annotated[tuple[str, ...], About("only events whose name fits the glob; repeatable", LISTEN, metavar="GLOB")] = ()
-    count: Annotated[Annotated[int, Meta(ge=1)] | None, About("end after so many events", LISTEN, metavar="N")] = None
-    format: Annotated[str | None, About("how to print an event: '{topic} {event} {payload}'", LISTEN)] = None
-    raw: Annotated[bool, About("print frames as they came", LISTEN)] = False
-    timestamps: Annotated[bool, About("add the time of arrival to each line", LISTEN)] = False
-    join_payload: Annotated[str, About("payload of each join", (*LISTEN, *PUSH), metavar="JSON")] = "{}"
-    reply: Annotated[bool, About("wait for the reply and print it", PUSH)] = True
-    durable: Annotated[
-        bool, About("store it in the state directory, for the run there to send, print its idempotency key, and end", PUSH)
-    ] = False
+    status_interval: Annotated[SecondsOrZero, About("time between two status lines; 0 prints none", unit="s")] = 5.0
+    flight_frames: Annotated[
+        int,
+        Meta(ge=0, le=100_000),
+        About(
+            "frames that the flight recorder keeps, without their payloads; written to DIR/flight when a connection is lost; "
+            "0 turns it off"
+        ),
+    ] = 256
+    mock_rate: Annotated[
+        float,
+        Meta(ge=0, le=1_000_000),
+        About("traffic of the bundled mock server, which runs when there is no URL", unit="events/s"),
+    ] = 50.0
 
     json: Annotated[bool, About("print JSON", JSON)] = False
 
@@ -345,20 +311,3 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             Nothing.
         """
         return max(1, (cores or usable_cores()) - self.io_processes) if self.workers == "auto" else self.workers
-
-
-def usable_cores() -> int:
-    """
-    Count the cores that this process may use: its affinity, and in a container no more than the quota.
-
-    Raises:
-        Nothing.
-
-    Source: Linux, Documentation/admin-guide/cgroup-v2.rst, "cpu.max".
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))

@@ -1,11 +1,9 @@
 """The declaration of the options."""
 
-import os
-
 import msgspec
 import pytest
 
-from rig.config import Settings, options, usable_cores
+from rig.config import Settings, options
 from rig.config.load import load
 
 
@@ -24,20 +22,6 @@ def test_auto_leaves_a_core_to_each_io_process(cores, io_processes, workers):
 def test_a_number_of_workers_is_taken_as_it_is():
     """Whoever asks for more workers than cores gets them."""
     assert Settings(workers=7).resolve_workers(2) == 7
-
-
-def test_usable_cores_never_exceed_the_affinity():
-    """A process that is pinned to some cores counts only those."""
-    assert 1 <= usable_cores() <= len(os.sched_getaffinity(0))
-
-
-@pytest.mark.parametrize(("quota", "cores"), [("max 100000", 4), ("200000 100000", 2), ("50000 100000", 1), ("garbage", 4)])
-def test_the_quota_of_a_container_limits_the_cores(monkeypatch, quota, cores):
-    """In a container with two processors on a large machine, `auto` does not start dozens of workers."""
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 2, 3})
-    monkeypatch.setattr("pathlib.Path.read_text", lambda path, encoding: quota)
-
-    assert usable_cores() == cores
 
 
 def test_every_default_satisfies_its_own_limits():
