@@ -260,11 +260,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     join_rate: Annotated[
         float,
         Meta(ge=0, le=1_000_000),
-        About("joins sent in a second, in bursts of 20; 0 sends all at once", CONNECT, unit="joins/s", metavar="RATE"),
+        About("joins sent in a second, in bursts of 20; 0 sends all at once", (*RUN, *LISTEN), unit="joins/s", metavar="RATE"),
     ] = 1000.0
-    push_timeout: Annotated[Seconds, About("until a push must be answered", CONNECT, unit="s", spellings={"push": "--timeout"})] = (
-        10.0
-    )
+    push_timeout: Annotated[
+        Seconds, About("until a push must be answered", (*RUN, *PUSH), unit="s", spellings={"push": "--timeout"})
+    ] = 10.0
     heartbeat_interval: Annotated[Seconds, About("time between two heartbeats", CONNECT, unit="s")] = 15.0
     heartbeat_timeout: Annotated[Seconds, About("until a heartbeat without a sign of life counts as lost", CONNECT, unit="s")] = 5.0
     max_frame_bytes: Annotated[
