@@ -7,14 +7,14 @@ import click
 
 from rig.cli.options import SOURCES_NOTE, with_settings
 from rig.cli.stored import (
-    Choice,
+    Selection,
     change_rows,
-    choice_options,
-    choose,
     confirm,
     export_rows,
     list_rows,
     on_shelf,
+    select,
+    selection_options,
     show_rows,
     topic_option,
 )
@@ -64,11 +64,11 @@ def deadletters() -> None:
 @click.option("--all", "everything", is_flag=True, help="More than the oldest hundred.")
 def list_(loaded: Loaded, topic: Pattern | None, kind: str | None, *, everything: bool) -> int:
     """List dead letters, oldest first."""
-    choice = Choice(topic=topic, kind=kind)
+    selection = Selection(topic=topic, kind=kind)
     return on_shelf(
         loaded,
         DeadLetters,
-        lambda shelf: list_rows(shelf, choice, _COLUMNS, everything=everything, as_json=loaded.settings.json),
+        lambda shelf: list_rows(shelf, selection, _COLUMNS, everything=everything, as_json=loaded.settings.json),
     )
 
 
@@ -84,7 +84,7 @@ def show(loaded: Loaded, ids: tuple[int, ...]) -> int:
 @with_settings("deadletters")
 @topic_option
 @_kind_option
-@choice_options
+@selection_options
 def retry(loaded: Loaded, ids: tuple[int, ...], topic: Pattern | None, kind: str | None, *, everything: bool) -> int:
     """
     Try dead letters again.
@@ -92,9 +92,9 @@ def retry(loaded: Loaded, ids: tuple[int, ...], topic: Pattern | None, kind: str
     A push goes to the end of the outbox, with the idempotency key that it had. An event goes to its handler once a run has the
     state directory.
     """
-    choice = choose(ids, topic, kind, everything=everything)
+    selection = select(ids, topic, kind, everything=everything)
     return on_shelf(
-        loaded, DeadLetters, lambda shelf: change_rows(choice, shelf, shelf.retry, "retried", as_json=loaded.settings.json)
+        loaded, DeadLetters, lambda shelf: change_rows(selection, shelf, shelf.retry, "retried", as_json=loaded.settings.json)
     )
 
 
@@ -102,14 +102,14 @@ def retry(loaded: Loaded, ids: tuple[int, ...], topic: Pattern | None, kind: str
 @with_settings("deadletters")
 @topic_option
 @_kind_option
-@choice_options
+@selection_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def purge(loaded: Loaded, ids: tuple[int, ...], topic: Pattern | None, kind: str | None, *, everything: bool, yes: bool) -> int:
     """Delete dead letters."""
-    choice = choose(ids, topic, kind, everything=everything)
+    selection = select(ids, topic, kind, everything=everything)
     confirm("Delete dead letters?", yes=yes)
     return on_shelf(
-        loaded, DeadLetters, lambda shelf: change_rows(choice, shelf, shelf.purge, "purged", as_json=loaded.settings.json)
+        loaded, DeadLetters, lambda shelf: change_rows(selection, shelf, shelf.purge, "purged", as_json=loaded.settings.json)
     )
 
 
@@ -118,5 +118,5 @@ def purge(loaded: Loaded, ids: tuple[int, ...], topic: Pattern | None, kind: str
 @topic_option
 @_kind_option
 def export(loaded: Loaded, topic: Pattern | None, kind: str | None) -> int:
-    """Print dead letters as JSON, one a line, with their payloads as they came."""
-    return on_shelf(loaded, DeadLetters, lambda shelf: export_rows(shelf, Choice(topic=topic, kind=kind)))
+    """Print dead letters as JSON, one a line, payloads as they came."""
+    return on_shelf(loaded, DeadLetters, lambda shelf: export_rows(shelf, Selection(topic=topic, kind=kind)))

@@ -17,6 +17,8 @@ from rig.errors import RigError
 INTERRUPTED = 130
 _COMMANDS = {
     "run": "Run your handlers on live events.",
+    "check": "Show what would be run, and where each setting comes from.",
+    "topics": "List the topics of a run, or move them to a new connection.",
     "listen": "Print the events of topics, one line each.",
     "push": "Push one event and print the reply.",
     "outbox": "Look after the pushes that wait for the server.",
@@ -24,8 +26,6 @@ _COMMANDS = {
     "login": "Store a token for --auth keyring:NAME.",
     "logout": "Delete a stored token.",
     "whoami": "Show whose token there is, and until when.",
-    "topics": "List the topics of a run, or move them to a new connection.",
-    "check": "Show what would be run, and where each setting comes from.",
     "bench": "Measure throughput and latency of this machine.",
     "mock": "Run the bundled Phoenix server.",
 }

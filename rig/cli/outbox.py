@@ -4,14 +4,14 @@ import click
 
 from rig.cli.options import SOURCES_NOTE, with_settings
 from rig.cli.stored import (
-    Choice,
+    Selection,
     change_rows,
-    choice_options,
-    choose,
     confirm,
     export_rows,
     list_rows,
     on_shelf,
+    select,
+    selection_options,
     show_rows,
     topic_option,
 )
@@ -58,7 +58,7 @@ def list_(loaded: Loaded, topic: Pattern | None, *, everything: bool) -> int:
     return on_shelf(
         loaded,
         Outbox,
-        lambda shelf: list_rows(shelf, Choice(topic=topic), _COLUMNS, everything=everything, as_json=loaded.settings.json),
+        lambda shelf: list_rows(shelf, Selection(topic=topic), _COLUMNS, everything=everything, as_json=loaded.settings.json),
     )
 
 
@@ -73,28 +73,36 @@ def show(loaded: Loaded, ids: tuple[int, ...]) -> int:
 @outbox.command
 @with_settings("outbox")
 @topic_option
-@choice_options
+@selection_options
 def retry(loaded: Loaded, ids: tuple[int, ...], topic: Pattern | None, *, everything: bool) -> int:
-    """Forget how often pushes have failed, so that they are tried as if they were new."""
-    choice = choose(ids, topic, everything=everything)
-    return on_shelf(loaded, Outbox, lambda shelf: change_rows(choice, shelf, shelf.retry, "retried", as_json=loaded.settings.json))
+    """
+    Try pushes again as if they were new.
+
+    It is forgotten how often they have failed.
+    """
+    selection = select(ids, topic, everything=everything)
+    return on_shelf(
+        loaded, Outbox, lambda shelf: change_rows(selection, shelf, shelf.retry, "retried", as_json=loaded.settings.json)
+    )
 
 
 @outbox.command
 @with_settings("outbox")
 @topic_option
-@choice_options
+@selection_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def purge(loaded: Loaded, ids: tuple[int, ...], topic: Pattern | None, *, everything: bool, yes: bool) -> int:
     """Delete pushes: they are never sent."""
-    choice = choose(ids, topic, everything=everything)
+    selection = select(ids, topic, everything=everything)
     confirm("Delete pushes that the server does not have?", yes=yes)
-    return on_shelf(loaded, Outbox, lambda shelf: change_rows(choice, shelf, shelf.purge, "purged", as_json=loaded.settings.json))
+    return on_shelf(
+        loaded, Outbox, lambda shelf: change_rows(selection, shelf, shelf.purge, "purged", as_json=loaded.settings.json)
+    )
 
 
 @outbox.command
 @with_settings("outbox")
 @topic_option
 def export(loaded: Loaded, topic: Pattern | None) -> int:
-    """Print pushes as JSON, one a line, with their payloads as they are."""
-    return on_shelf(loaded, Outbox, lambda shelf: export_rows(shelf, Choice(topic=topic)))
+    """Print pushes as JSON, one a line, their payloads as they are."""
+    return on_shelf(loaded, Outbox, lambda shelf: export_rows(shelf, Selection(topic=topic)))

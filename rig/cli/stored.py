@@ -47,7 +47,7 @@ class Shelf(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Selection:
     """
     Which rows are meant.
 
@@ -93,13 +93,13 @@ def topic_option(function: Function) -> Function:
     )
 
 
-def choice_options(function: Function) -> Function:
+def selection_options(function: Function) -> Function:
     """Give a command ids and `--all`."""
     decorated = click.option("--all", "everything", is_flag=True, help="All there are.")(function)
     return click.argument("ids", nargs=-1, type=click.IntRange(min=1), metavar="[ID]...")(decorated)
 
 
-def choose(ids: tuple[int, ...], topic: Pattern | None, kind: str | None = None, *, everything: bool) -> Choice:
+def select(ids: tuple[int, ...], topic: Pattern | None, kind: str | None = None, *, everything: bool) -> Selection:
     """
     Read what a command that changes something was given.
 
@@ -108,7 +108,7 @@ def choose(ids: tuple[int, ...], topic: Pattern | None, kind: str | None = None,
     """
     if bool(ids) + bool(topic or kind) + everything != 1:
         raise click.UsageError("Say which ones: their ids, or what they have in common, or --all.")
-    return Choice(ids, topic, kind)
+    return Selection(ids, topic, kind)
 
 
 def on_shelf(loaded: Loaded, shelf: Callable[[Store], Shelf], action: Callable[[Shelf], Awaitable[T]]) -> T:
@@ -130,7 +130,7 @@ def on_shelf(loaded: Loaded, shelf: Callable[[Store], Shelf], action: Callable[[
     return asyncio.run(main())
 
 
-async def list_rows(shelf: Shelf, choice: Choice, columns: Mapping[str, str], *, everything: bool, as_json: bool) -> int:
+async def list_rows(shelf: Shelf, selection: Selection, columns: Mapping[str, str], *, everything: bool, as_json: bool) -> int:
     """
     Print the oldest rows.
 
@@ -146,7 +146,7 @@ async def list_rows(shelf: Shelf, choice: Choice, columns: Mapping[str, str], *,
     if write is _write_lines:
         sys.stdout.write("\t".join(columns) + "\n")
     left = sys.maxsize if everything else _LISTED
-    async for page in choice.pages(shelf):
+    async for page in selection.pages(shelf):
         if page[:left]:
             write(page[:left], columns)
         left -= len(page)
@@ -177,19 +177,21 @@ async def show_rows(shelf: Shelf, ids: tuple[int, ...], *, as_json: bool) -> int
     return 1 if missing else 0
 
 
-async def export_rows(shelf: Shelf, choice: Choice) -> int:
+async def export_rows(shelf: Shelf, selection: Selection) -> int:
     """
     Print rows as JSON, one a line, with their payloads as they are.
 
     Raises:
         StoreFailed: If the database cannot be read.
     """
-    async for page in choice.pages(shelf):
+    async for page in selection.pages(shelf):
         _write_objects(page)
     return 0
 
 
-async def change_rows(choice: Choice, shelf: Shelf, change: Callable[..., Awaitable[int]], done: str, *, as_json: bool) -> int:
+async def change_rows(
+    selection: Selection, shelf: Shelf, change: Callable[..., Awaitable[int]], done: str, *, as_json: bool
+) -> int:
     """
     Retry or purge rows, say how many there were, and return 1 if there was none of those that were named.
 
@@ -201,12 +203,12 @@ async def change_rows(choice: Choice, shelf: Shelf, change: Callable[..., Awaita
     Raises:
         StoreFailed: If the database does not do it.
     """
-    if choice.all:
+    if selection.all:
         count = await change()
     else:
-        count = sum([await change([row.id for row in page]) async for page in choice.pages(shelf)])
+        count = sum([await change([row.id for row in page]) async for page in selection.pages(shelf)])
     click.echo(msgspec.json.encode({done: count}).decode() if as_json else f"{count} {done}")
-    return 1 if choice.ids and not count else 0
+    return 1 if selection.ids and not count else 0
 
 
 def confirm(question: str, *, yes: bool) -> None:

@@ -44,9 +44,9 @@ def list_topics(loaded: Loaded) -> int:
 @with_settings("topics")
 def rotate(loaded: Loaded) -> int:
     """
-    Move all topics to a new connection, without a gap: joined there before they leave the old one.
+    Move all topics to a new connection, without a gap.
 
-    Ends with 1 if a connection stayed where it was.
+    They are joined there before they leave the old one. Ends with 1 if a connection stayed where it was.
     """
     _, answer = _ask(loaded, "POST", "/rotate")
     if loaded.settings.json:

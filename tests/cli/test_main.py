@@ -12,7 +12,7 @@ from rig.errors import AppError, AuthenticationRefused, ConnectFailed, PushTimeo
 
 FOLDER = Path(__file__).parents[2]
 GROUPS = ("outbox", "deadletters")
-COMMANDS = ["run", "listen", "push", *GROUPS, "login", "logout", "whoami", "topics", "check", "bench", "mock"]
+COMMANDS = ["run", "check", "topics", "listen", "push", *GROUPS, "login", "logout", "whoami", "bench", "mock"]
 
 WITH_OPTIONS = {"topics": ("topics", "list")}
 """Which of its sub-commands a group is asked for."""
