@@ -18,7 +18,7 @@ from rig.control import DumpFlight, Endpoints, FlightDumped, FromChild, ListTopi
 from rig.counters import Page
 from rig.supervisor.child import Child, Died
 from rig.supervisor.memory import SharedMemory
-from rig.supervisor.status import Link, Status
+from rig.supervisor.status import Link, Status, millis
 
 _CHANGES_KEPT = 20
 _SILENT = "the io process did not answer, or was started again meanwhile"
@@ -143,9 +143,9 @@ class Operations:
             "restarts": child.restarts,
             **_fields(state),
             "heartbeat": {
-                "rtt_ms": _millis(link.rtt),
-                "rtt_p50_ms": _millis(link.rtt_p50),
-                "rtt_p99_ms": _millis(link.rtt_p99),
+                "rtt_ms": millis(link.rtt),
+                "rtt_p50_ms": millis(link.rtt_p50),
+                "rtt_p99_ms": millis(link.rtt_p99),
                 "missed": link.heartbeats_missed,
             },
             "seconds": {name: round(seconds, 1) for name, seconds in link.seconds.items()},
@@ -173,10 +173,6 @@ class Operations:
         answer = self._asked.pop(key, None)
         if answer is not None and not answer.done():
             answer.set_result(message)
-
-
-def _millis(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 3)
 
 
 def _fields(state: State | None) -> dict[str, Any]:

@@ -153,6 +153,11 @@ def overall(states: Mapping[str, State]) -> State:
     return State(state, reason, sum(one.joined for one in states.values()), states[worst].since, tuple(disconnects[-_ENDS_KEPT:]))
 
 
+def millis(seconds: float | None) -> float | None:
+    """Return seconds as milliseconds, to the microsecond."""
+    return None if seconds is None else round(seconds * 1000, 3)
+
+
 def _link(page: Page) -> Link:
     reconnects = {str(cause): page.get(f"reconnects_{cause}") for cause in Cause}
     beats = page.buckets("heartbeat_rtt")

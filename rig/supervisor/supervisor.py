@@ -6,10 +6,9 @@ It runs no user code and speaks no protocol.
 
 import asyncio
 import contextlib
-import secrets
 import signal
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,25 +23,22 @@ from rig.control import (
     Drained,
     Failed,
     FromChild,
-    IoSpec,
-    RingsFds,
-    RouteSpec,
     Stacks,
     State,
     Stop,
-    WorkerSpec,
 )
 from rig.counters import Page, enter_state
 from rig.errors import AppError, AuthenticationFailed, RigError
-from rig.routing import rendezvous
 from rig.supervisor.care import Care
 from rig.supervisor.child import Child, Died
+from rig.supervisor.children import make_ios, make_workers
 from rig.supervisor.description import describe
 from rig.supervisor.memory import SharedMemory
 from rig.supervisor.mock import BundledMock
 from rig.supervisor.operations import Operations
 from rig.supervisor.state import claimed
 from rig.supervisor.status import Status, overall
+from rig.supervisor.status_lines import summarise, tell_status
 from rig.worker.describe import Description
 
 _LEAVING = 5.0
@@ -134,7 +130,7 @@ class Supervisor:
         )
         log.info("starting", app=description.name, workers=len(self._workers), handlers=len(description.routes))
         keepers = {child: asyncio.create_task(child.keep(), name=child.name) for child in children}
-        ticker = asyncio.create_task(self._tick(status))
+        ticker = asyncio.create_task(tell_status(status, lambda: self.state, self._settings.status_interval))
         self._care = Care(list(zip(self._workers, memory.workers, strict=True)), self._settings)
         caring = asyncio.create_task(self._care.run())
         admin = asyncio.create_task(_serve_admin(operations, children, Path(self._settings.state_dir or ".")))
@@ -152,7 +148,7 @@ class Supervisor:
         await asyncio.wait([admin])
         for failed in self._failed(children):
             raise _as_error(failed)
-        self._summarise(status)
+        summarise(status, recycled=sum(worker.recycled for worker in self._workers))
         if self._refused is not None and not self._forced:
             raise AuthenticationFailed(self._refused)
         return 0 if complete else _FORCED if self._forced else 1
@@ -162,27 +158,9 @@ class Supervisor:
         return [child.failed for child in children if child.failed is not None and not child.was_ready]
 
     def _make_children(self, description: Description, memory: SharedMemory) -> None:
-        settings = self._settings
-        for index, worker in enumerate(memory.workers):
-            spec = WorkerSpec(settings, index, worker.fds, worker.page.fd, worker.stacks)
-            fds = (*_flat(worker.fds), worker.page.fd, worker.stacks)
-            self._workers.append(Child(f"worker-{index}", "rig.worker", spec, fds, self._heard))
-        self._make_io(description, memory)
-
-    def _make_io(self, description: Description, memory: SharedMemory) -> None:
-        settings = self._settings
-        routes = [RouteSpec(route.topic, route.event, route.key, route.overflow, route.cursor) for route in description.routes]
-        gaps = bool(description.gap_callbacks)
-        joins = _spread(description.joins, settings.io_processes)
-        run = secrets.randbits(32)
+        self._workers = make_workers(self._settings, memory, self._heard)
+        self._ios = make_ios(self._settings, description, memory, self._heard)
         self._io_pages = memory.io_pages
-        for index, (page, marks) in enumerate(zip(memory.io_pages, memory.io_marks, strict=True)):
-            name = "io" if settings.io_processes == 1 else f"io-{index}"
-            rings = [worker.fds[index] for worker in memory.workers]
-            io_spec = IoSpec(settings, name, index, joins[index], routes, rings, page.fd, run, marks.fd, gaps)
-            self._ios.append(Child(name, "rig.io", io_spec, (*_flat(rings), page.fd, marks.fd), self._heard))
-            if settings.io_processes > 1 and not joins[index]:
-                log.warning("no topic falls to this io process: fewer --io-processes would do", name=name)
         self._states = {child.name: _STARTING for child in self._ios}
         self._undrained = set(self._states)
 
@@ -256,33 +234,6 @@ class Supervisor:
         for child in [*self._workers, *self._ios]:
             child.kill()
 
-    async def _tick(self, status: Status) -> None:
-        if not self._settings.status_interval:
-            return
-        while True:
-            await asyncio.sleep(self._settings.status_interval)
-            recent, totals, state = status.interval(), status.totals(), self.state
-            log.info(
-                "status",
-                state=state.state,
-                **({"reason": state.reason} if state.reason else {}),
-                topics=state.joined,
-                rate=round(recent.rate),
-                p50_ms=_millis(recent.p50),
-                p99_ms=_millis(recent.p99),
-                handled=totals.handled,
-                failed=totals.failed + totals.invalid,
-                ring_percent=round(100 * recent.fill),
-                **({"spill_backlog": totals.spill_backlog} if totals.spill_backlog else {}),
-            )
-
-    def _summarise(self, status: Status) -> None:
-        totals = status.totals()
-        fields = {name: value for name, value in msgspec.to_builtins(totals).items() if value or name in ("received", "handled")}
-        quantiles = {"p50_ms": _millis(status.latency(0.5)), "p99_ms": _millis(status.latency(0.99))}
-        recycled = sum(worker.recycled for worker in self._workers)
-        log.info("done", **fields, **({"recycled": recycled} if recycled else {}), unfinished=totals.unfinished, **quantiles)
-
 
 async def _serve_admin(operations: Operations, children: list[Child], directory: Path) -> None:
     """Serve the admin API once the children run: it brings an HTTP library, which must not slow the start."""
@@ -307,22 +258,6 @@ def _make_memory(settings: Settings, topics: int) -> SharedMemory:
         raise AppError(
             f"there is no room for the shared memory ({exc}): take fewer --workers or --io-processes, or smaller --ring-bytes"
         ) from exc
-
-
-def _spread(joins: Mapping[str, Any], io_processes: int) -> list[dict[str, Any]]:
-    """Return for each io process its own topics, in the order in which they were declared."""
-    spread: list[dict[str, Any]] = [{} for _ in range(io_processes)]
-    for topic, payload in joins.items():
-        spread[rendezvous(topic, io_processes)][topic] = payload
-    return spread
-
-
-def _flat(rings: Iterable[RingsFds]) -> list[int]:
-    return [fd for one in rings for fd in one.all()]
-
-
-def _millis(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 3)
 
 
 def _as_error(failed: Failed) -> RigError:

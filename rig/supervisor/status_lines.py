@@ -1,0 +1,59 @@
+"""The lines in the log that say how a run does: one every few seconds, and one at its end."""
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+import structlog
+
+from rig.control import State
+from rig.supervisor.status import Status, millis
+
+log = structlog.get_logger()
+
+
+async def tell_status(status: Status, state: Callable[[], State], interval: float) -> None:
+    """
+    Write a line after each interval, until cancelled.
+
+    Args:
+        status: What is counted; nobody else asks it for intervals.
+        state: Returns where the connections stand.
+        interval: Seconds; 0 writes none.
+
+    Raises:
+        Nothing.
+    """
+    while interval:
+        await asyncio.sleep(interval)
+        recent, totals, now = status.interval(), status.totals(), state()
+        log.info(
+            "status",
+            state=now.state,
+            **({"reason": now.reason} if now.reason else {}),
+            topics=now.joined,
+            rate=round(recent.rate),
+            p50_ms=millis(recent.p50),
+            p99_ms=millis(recent.p99),
+            handled=totals.handled,
+            failed=totals.failed + totals.invalid,
+            ring_percent=round(100 * recent.fill),
+            **({"spill_backlog": totals.spill_backlog} if totals.spill_backlog else {}),
+        )
+
+
+def summarise(status: Status, *, recycled: int) -> None:
+    """
+    Write the last line: every count that is not 0.
+
+    Args:
+        status: What was counted.
+        recycled: Workers that were replaced because of their age or size.
+
+    Raises:
+        Nothing.
+    """
+    totals = status.totals()
+    fields = {name: value for name, value in msgspec.to_builtins(totals).items() if value or name in ("received", "handled")}
+    quantiles = {"p50_ms": millis(status.latency(0.5)), "p99_ms": millis(status.latency(0.99))}
+    log.info("done", **fields, **({"recycled": recycled} if recycled else {}), unfinished=totals.unfinished, **quantiles)
