@@ -68,10 +68,11 @@ class IoSpec(msgspec.Struct, frozen=True, tag="io"):
         name: For the log: "io", "io-0".
         index: Its number among the io processes, from 0: topics are spread over them.
         joins: Its own topics, with their join payloads.
+        routes: Of all handlers.
         rings: For each worker, those between the two.
         counters: The descriptor of its page.
         run: A number that this run has drawn, the same for all its io processes: what they spill is known by it.
-        marks: That of its cursors, which its successor goes on from.
+        marks: The descriptor of its cursors, which its successor goes on from.
         gaps: True if the application wants to be told of gaps.
     """
 

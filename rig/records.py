@@ -8,11 +8,11 @@ What is inside a record: how events, pushes and their results travel between the
     PUSHES          MessagePack list of PushRequest                                  pushes
     RESULTS         MessagePack list of PushResult                                   replies
     RESET           MessagePack integer, see `encode_reset`                          replies
-    STATE           MessagePack `rig.State`                                          replies
-    STORED          MessagePack list of two integers, see `encode_stored`            events
     ENQUEUE         MessagePack list of EnqueueRequest                               storage
     DEAD_LETTERS    MessagePack list of DeadLetter                                   storage
     GAP             JSON of a `rig.gap.Gap`; it counts no event                      events
+    STATE           MessagePack `rig.State`                                          replies
+    STORED          MessagePack list of two integers, see `encode_stored`            events
 
 A record of events says each (topic, event) once; the number of an event counts these pairs. The io process keeps the pairs
 from one record to the next, so that the names are mostly the same bytes, which the worker has seen. Payloads travel as the JSON
