@@ -8,6 +8,7 @@ a mutation that is asked for meanwhile waits its turn.
 
 import asyncio
 import math
+import random
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 
 from rig import errors
 from rig.backoff import Cause
+from rig.config import Settings
 from rig.flight import Flight
 from rig.phoenix import ChannelState, Push, Socket, SocketState, events
 from rig.transport.base import Closed, Transport, TransportOwner
@@ -44,6 +46,28 @@ class Dial(Protocol):
         Raises:
             ConnectError: If there is none.
         """
+
+
+def make_socket(settings: Settings, *, rejoin_stopped: bool = False) -> Socket:
+    """
+    Make a socket as the settings say, for a connection to drive.
+
+    Args:
+        settings: For serializer, heartbeats and joins.
+        rejoin_stopped: True joins a channel again that the server closed.
+
+    Raises:
+        Nothing.
+    """
+    return Socket(
+        random=random.random,
+        vsn=settings.vsn,
+        heartbeat_interval=settings.heartbeat_interval,
+        heartbeat_timeout=settings.heartbeat_timeout,
+        join_timeout=settings.join_timeout,
+        rejoin_stopped=rejoin_stopped,
+        join_rate=settings.join_rate,
+    )
 
 
 class Connection:

@@ -1,6 +1,5 @@
 """How a client comes about."""
 
-import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
@@ -8,9 +7,9 @@ from rig.auth import GetToken, TokenSource, provider
 from rig.client.client import Client
 from rig.client.pool import Pool
 from rig.config import Settings, TransportMode, Vsn, check
+from rig.connection import make_socket
 from rig.dialling import Dialler
 from rig.errors import ConfigError
-from rig.phoenix import Socket
 
 _DEFAULTS = Settings()
 MAX_QUEUED = 10_000
@@ -143,12 +142,5 @@ async def connect_with(
 
 
 def _client(settings: Settings, dialler: Dialler, max_queued: int) -> Client:
-    socket = Socket(
-        random=random.random,
-        vsn=settings.vsn,
-        heartbeat_interval=settings.heartbeat_interval,
-        heartbeat_timeout=settings.heartbeat_timeout,
-        join_timeout=settings.join_timeout,
-        join_rate=settings.join_rate,
-    )
+    socket = make_socket(settings)
     return Client(socket, dialler, push_timeout=settings.push_timeout, join_timeout=settings.join_timeout, max_queued=max_queued)

@@ -16,7 +16,7 @@ from rig import log as rig_log
 from rig.app import State
 from rig.child import attach, collect_garbage, settle_garbage_collector
 from rig.config import Settings
-from rig.connection import Connection, Dial
+from rig.connection import Connection, Dial, make_socket
 from rig.control import (
     AuthenticationGivenUp,
     Control,
@@ -36,7 +36,7 @@ from rig.dialling import Dialler
 from rig.errors import RigError, StoreFailed
 from rig.flight import Flight, FlightLog
 from rig.gap import Gap
-from rig.io.answers import endpoints, rotated, topics
+from rig.io.answers import endpoints, fallback, rotated, topics
 from rig.io.auth_failure import AuthFailure
 from rig.io.database import Database
 from rig.io.dispatch import Dispatch
@@ -53,11 +53,10 @@ from rig.io.spiller import Spiller
 from rig.io.storing import Inlet
 from rig.io.uplink import OnEvents, Uplink
 from rig.marks import Marks
-from rig.phoenix import Socket, events
+from rig.phoenix import events
 from rig.records import Kind, encode_gap, encode_state
 from rig.renewal import Renewal
 from rig.store import StateDirectory
-from rig.transport import TransportChoice
 
 log = structlog.get_logger()
 
@@ -89,13 +88,21 @@ class IoProcess:
         """
         settings = spec.settings
         self._spec, self._control = spec, control
-        page = self._page = Page(spec.counters, IO_COUNTERS, IO_HISTOGRAMS)
+        self._page = Page(spec.counters, IO_COUNTERS, IO_HISTOGRAMS)
+        self._has_cursors = any(route.cursor for route in spec.routes)
+        directory = None if settings.state_dir is None else StateDirectory(Path(settings.state_dir))
+        self._database = Database(StateDirectory(Path(settings.state_dir or ".")).database, settings.store_sync)
+        self._make_connection(settings, directory)
+        self._make_outlets(settings, directory)
+        self._make_inlets()
+
+    def _make_connection(self, settings: Settings, directory: StateDirectory | None) -> None:
+        """Make what talks to the server, and what looks at how that goes."""
         self._flight = Flight(settings.flight_frames, vsn=settings.vsn)
-        folder = None if settings.state_dir is None else StateDirectory(Path(settings.state_dir)).flights
-        self._flight_log = FlightLog(self._flight, folder, process=spec.name)
-        dialler = self._dialler = Dialler.of(settings)
+        self._flight_log = FlightLog(self._flight, None if directory is None else directory.flights, process=self._spec.name)
+        self._dialler = Dialler.of(settings)
         connection = self._connection = Uplink(
-            dialler,
+            self._dialler,
             self._open_connection,
             self._on_events,
             on_moved=self._moved,
@@ -106,47 +113,53 @@ class IoProcess:
         self._auth_failure = AuthFailure(
             settings.auth_failure,
             renewing=lambda: renewal.asking or connection.replacing or not connection.open,
-            give_up=lambda reason: control.send(AuthenticationGivenUp(reason)),
+            give_up=lambda reason: self._control.send(AuthenticationGivenUp(reason)),
         )
         self._reporter = Reporter(
             connection.endpoint,
-            len(spec.joins),
-            page=page,
-            say=control.send,
+            len(self._spec.joins),
+            page=self._page,
+            say=self._control.send,
             tell_workers=self._tell_workers,
-            fallback=lambda: _fallback(connection, settings),
-            name=spec.name,
+            fallback=lambda: fallback(connection, settings),
+            name=self._spec.name,
         )
-        events_rings = [attach(rings.events) for rings in spec.rings]
-        self._has_cursors = any(route.cursor for route in spec.routes)
-        database = self._database = Database(StateDirectory(Path(settings.state_dir or ".")).database, settings.store_sync)
+
+    def _make_outlets(self, settings: Settings, directory: StateDirectory | None) -> None:
+        """Make the way of events to the workers."""
+        spec, page = self._spec, self._page
+        rings = [attach(rings.events) for rings in spec.rings]
         resume = self._resume = Resume(
             Marks.attach(spec.marks),
-            [memory for memory, _ in events_rings],
+            [memory for memory, _ in rings],
             page=page,
             tell=self._tell_gap,
             cursor_field=settings.cursor_field,
             resumed_field=settings.resumed_field,
-            store=StoredCursors(database) if self._has_cursors else None,
+            store=StoredCursors(self._database) if self._has_cursors else None,
         )
-        outlets = self._outlets = [Outlet(memory, bell) for memory, bell in events_rings]
-        router = self._router = Router(spec.routes, len(outlets), overflow=settings.overflow, tracks=resume.track)
+        self._outlets = [Outlet(memory, bell) for memory, bell in rings]
+        self._router = Router(spec.routes, len(self._outlets), overflow=settings.overflow, tracks=resume.track)
         self._spiller = Spiller(
-            outlets,
-            router,
+            self._outlets,
+            self._router,
             page=page,
-            path=None if settings.state_dir is None else StateDirectory(Path(settings.state_dir)).spill,
+            path=None if directory is None else directory.spill,
             owner=Owner(spec.run, spec.index, settings.io_processes),
         )
         self._overflow = Overflow(
-            outlets,
+            self._outlets,
             self._spiller,
             page=page,
-            pause=connection.pause_reading,
-            resume=connection.resume_reading,
+            pause=self._connection.pause_reading,
+            resume=self._connection.resume_reading,
             pause_limit=settings.pause_limit,
         )
-        self._dispatch = Dispatch(router, outlets, self._overflow, page=page)
+        self._dispatch = Dispatch(self._router, self._outlets, self._overflow, page=page)
+
+    def _make_inlets(self) -> None:
+        """Make the way of pushes, and of what is to be stored, from the workers."""
+        spec, page, connection = self._spec, self._page, self._connection
         self._relays = [
             Relay(
                 attach(rings.pushes),
@@ -163,10 +176,10 @@ class IoProcess:
             inlets,
             page=page,
             connection=connection,
-            dialler=dialler,
-            router=router,
+            dialler=self._dialler,
+            router=self._router,
             dispatch=self._dispatch,
-            database=database,
+            database=self._database,
             trouble=self._store_in_trouble,
         )
 
@@ -216,17 +229,7 @@ class IoProcess:
 
     def _open_connection(self, dial: Dial, on_events: OnEvents) -> Connection:
         """Make a connection with a core of its own; during a hand-over there are two."""
-        settings = self._spec.settings
-        phoenix = Socket(
-            random=random.random,
-            vsn=settings.vsn,
-            heartbeat_interval=settings.heartbeat_interval,
-            heartbeat_timeout=settings.heartbeat_timeout,
-            join_timeout=settings.join_timeout,
-            rejoin_stopped=True,
-            join_rate=settings.join_rate,
-        )
-        return Connection(phoenix, dial, on_events, flight=self._flight)
+        return Connection(make_socket(self._spec.settings, rejoin_stopped=True), dial, on_events, flight=self._flight)
 
     async def _obey(self) -> None:
         """Return when there is nothing more to do."""
@@ -308,11 +311,3 @@ class IoProcess:
             self._control.send(FlightDumped(request, "", str(exc)))
         else:
             self._control.send(FlightDumped(request, str(path), ""))
-
-
-def _fallback(connection: Uplink, settings: Settings) -> str:
-    """Say why the connection is a long-poll where a WebSocket was wanted; empty if it is what was wanted."""
-    choice = connection.choice
-    if settings.transport == "auto" and isinstance(choice, TransportChoice) and choice.name == "longpoll":
-        return f"long-poll instead of a WebSocket: {choice.reason}"
-    return ""
