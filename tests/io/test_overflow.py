@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 import pytest
-import structlog
 
 from rig.control import RouteSpec
 from rig.counters import Page
@@ -31,13 +30,6 @@ def make(page: Page) -> Iterator[Callable[..., Bench]]:
     yield make
     for bench in benches:
         bench.close()
-
-
-@pytest.fixture
-def said() -> Iterator[list[Any]]:
-    """Give the log lines."""
-    with structlog.testing.capture_logs() as lines:
-        yield lines
 
 
 def event(policy: str, topic: str = "room:1", size: int = LARGEST - 100) -> Event:

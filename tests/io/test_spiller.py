@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 import pytest
-import structlog
 
 from rig.counters import Page
 from rig.errors import StoreFailed
@@ -28,13 +27,6 @@ def make(page: Page) -> Iterator[Callable[..., Bench]]:
     yield make
     for bench in benches:
         bench.close()
-
-
-@pytest.fixture
-def said() -> Iterator[list[Any]]:
-    """Give the log lines."""
-    with structlog.testing.capture_logs() as lines:
-        yield lines
 
 
 def event(number: int, size: int = LARGEST - 100) -> Event:

@@ -1,17 +1,14 @@
 """What the tests of the ring share: a small ring, and a way to die between any two lines of its code."""
 
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import FrameType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
-import rig.ring
-from rig.ring import Consumer, Producer, RingMemory
+from rig.ring import Consumer, Producer, RingMemory, consumer, doorbell, layout, producer, progress
+from tests import dying
 
-_SOURCE = str(Path(rig.ring.__file__).parent)
+_MODULES = (consumer, doorbell, layout, producer, progress)
 
 DieAt = Callable[[int, Callable[[], object]], bool]
 """Run something, but die before a line of `rig.ring` (counted from 0); True if it died, False if it came to its end."""
@@ -23,10 +20,6 @@ class Ring(NamedTuple):
     memory: RingMemory
     producer: Producer
     consumer: Consumer
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing in `rig.ring` catches it or cleans up after it."""
 
 
 @pytest.fixture
@@ -46,28 +39,4 @@ def ring(memory: RingMemory) -> Ring:
 @pytest.fixture(scope="session")
 def die_at() -> DieAt:
     """Give the function that lets code die at a line."""
-    return _die_at
-
-
-def _die_at(line: int, action: Callable[[], object]) -> bool:
-    remaining = line
-
-    def trace(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal remaining
-        if not frame.f_code.co_filename.startswith(_SOURCE):
-            return None
-        if event == "line":
-            remaining -= 1
-            if remaining < 0:
-                raise Killed
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        action()
-    except Killed:
-        return True
-    finally:
-        sys.settrace(before)
-    return False
+    return lambda line, action: dying.die_at(line, action, *_MODULES)
