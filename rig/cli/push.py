@@ -51,16 +51,14 @@ def push(loaded: Loaded, topic: str, event: str, payload: str) -> int:
 
 
 async def _store(settings: Settings, topic: str, event: str, payload: bytes) -> str:
+    from rig.cli.stored import open_store
     from rig.durable import expiry, make_key, with_key
-    from rig.store import NewPush, Outbox, StateDirectory, Store
+    from rig.store import NewPush, Outbox
 
     key = make_key()
     row = NewPush(key, topic, event, with_key(payload, settings.idempotency_field, key), False, expiry(None, settings.outbox_ttl))
-    store = await Store.open(StateDirectory.find(settings.state_dir).database, settings.store_sync)
-    try:
+    async with open_store(settings) as store:
         await Outbox(store, settings.outbox_max_bytes).add([row])
-    finally:
-        await store.close()
     return key
 
 

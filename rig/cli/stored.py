@@ -10,13 +10,14 @@ import base64
 import datetime
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import click
 import msgspec
 
-from rig.config import Loaded
+from rig.config import Loaded, Settings
 from rig.errors import AppError
 from rig.routing import Pattern
 from rig.store import Letter, Row, StateDirectory, Store
@@ -111,9 +112,25 @@ def select(ids: tuple[int, ...], topic: Pattern | None, kind: str | None = None,
     return Selection(ids, topic, kind)
 
 
+@asynccontextmanager
+async def open_store(settings: Settings) -> AsyncIterator[Store]:
+    """
+    Open the database of the state directory that is meant: the one named, else the only one there is.
+
+    Raises:
+        ConfigError: If it is not clear which directory is meant.
+        StoreFailed: If the database cannot be opened or closed.
+    """
+    store = await Store.open(StateDirectory.find(settings.state_dir).database, settings.store_sync)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
 def on_shelf(loaded: Loaded, shelf: Callable[[Store], Shelf], action: Callable[[Shelf], Awaitable[T]]) -> T:
     """
-    Open the database of the state directory that is meant, and do something with it.
+    Do something with what is in the database that is meant.
 
     Raises:
         ConfigError: If it is not clear which directory is meant.
@@ -121,11 +138,8 @@ def on_shelf(loaded: Loaded, shelf: Callable[[Store], Shelf], action: Callable[[
     """
 
     async def main() -> T:
-        store = await Store.open(StateDirectory.find(loaded.settings.state_dir).database)
-        try:
+        async with open_store(loaded.settings) as store:
             return await action(shelf(store))
-        finally:
-            await store.close()
 
     return asyncio.run(main())
 

@@ -1,7 +1,6 @@
 """`rig topics`: the topics of a run that is there, and a new connection for them."""
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import click
@@ -31,7 +30,7 @@ def topics() -> None:
 @with_settings("topics")
 def list_topics(loaded: Loaded) -> int:
     """Print each topic, where it stands, and which io process has it."""
-    _, answer = _ask(loaded, "GET", "/topics")
+    answer = _ask(loaded, "GET", "/topics")
     if loaded.settings.json:
         click.echo(msgspec.json.encode(answer).decode())
         return 0
@@ -48,7 +47,7 @@ def rotate(loaded: Loaded) -> int:
 
     They are joined there before they leave the old one. Ends with 1 if a connection stayed where it was.
     """
-    _, answer = _ask(loaded, "POST", "/rotate")
+    answer = _ask(loaded, "POST", "/rotate")
     if loaded.settings.json:
         click.echo(msgspec.json.encode(answer).decode())
     for entry in answer["io"]:
@@ -59,11 +58,11 @@ def rotate(loaded: Loaded) -> int:
     return _FAILED if any(entry["failure"] for entry in answer["io"]) else 0
 
 
-def _ask(loaded: Loaded, method: str, path: str) -> tuple[int, Any]:
+def _ask(loaded: Loaded, method: str, path: str) -> Any:
     from rig.admin.client import ask, find
 
-    directory: Path = find(loaded.settings.state_dir)
-    status, answer = asyncio.run(ask(directory, method, path))
+    directory = find(loaded.settings.state_dir)
+    _, answer = asyncio.run(ask(directory, method, path))
     if "error" in answer:
         raise RigError(f"the run at {directory} answered: {answer['error']}")
-    return status, answer
+    return answer
