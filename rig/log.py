@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TextIO
 from urllib.parse import quote
 
@@ -143,6 +143,24 @@ class Throttle:
             del self._reports[next(iter(self._reports))]
         self._reports[key] = (now + self._interval, 0)
         return suppressed
+
+    def say(self, write: Callable[..., object], message: str, now: float, *, about: Hashable = None, **fields: object) -> None:
+        """
+        Write a line, with how many like it were suppressed before, or suppress it too.
+
+        Args:
+            write: A logger's method.
+            message: Constant; lines with another one are not like it.
+            now: Monotonic seconds.
+            about: What else tells lines apart.
+            fields: Of the line.
+
+        Raises:
+            Nothing.
+        """
+        suppressed = self.allow((message, about), now)
+        if suppressed is not None:
+            write(message, **fields, suppressed=suppressed)
 
 
 def _shared_processors(process: str, *, utc: bool) -> list[Processor]:

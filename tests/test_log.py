@@ -338,3 +338,20 @@ def test_a_peer_cannot_fill_the_memory_with_kinds_of_faults():
     assert throttle.allow("c", now=3.0) is None
     assert throttle.allow("a", now=3.0) == 0
     assert len(throttle._reports) == 2
+
+
+def test_a_line_that_is_said_tells_how_many_like_it_were_not():
+    """Lines are alike if message and subject are, whatever their fields say."""
+    throttle, said = log.Throttle(interval=10), []
+
+    def write(message, **fields):
+        said.append((message, fields))
+
+    for now, topic, size in ((0.0, "a", 1), (1.0, "a", 2), (2.0, "b", 3), (3.0, "a", 4), (10.0, "a", 5)):
+        throttle.say(write, "too large", now, about=topic, size=size)
+
+    assert said == [
+        ("too large", {"size": 1, "suppressed": 0}),
+        ("too large", {"size": 3, "suppressed": 0}),
+        ("too large", {"size": 5, "suppressed": 2}),
+    ]

@@ -210,9 +210,7 @@ class Keeper:
             await self._sender.expire()
 
     def _say(self, message: str, exc: StoreFailed) -> None:
-        suppressed = self._throttle.allow(message, time.monotonic())
-        if suppressed is not None:
-            log.error(message, reason=str(exc), suppressed=suppressed)
+        self._throttle.say(log.error, message, time.monotonic(), reason=str(exc))
 
 
 def _terms(settings: Settings) -> Terms:

@@ -200,9 +200,9 @@ class Relay:
 
     def _lost(self, push: Push, result: PushResult) -> None:
         reason = result.text or "its channel was not joined in time"
-        suppressed = self._throttle.allow((push.topic, push.event, result.outcome), self._loop.time())
-        if suppressed is not None:
-            log.warning("push not sent", topic=push.topic, event_name=push.event, reason=reason, suppressed=suppressed)
+        about = (push.topic, push.event, result.outcome)
+        fields = {"topic": push.topic, "event_name": push.event, "reason": reason}
+        self._throttle.say(log.warning, "push not sent", self._loop.time(), about=about, **fields)
 
     def _put(self) -> None:
         if self._looking is not None:  # one timer at a time, however often results are flushed meanwhile

@@ -297,12 +297,12 @@ class Resume:
         self._saver.start()
 
     def _repeated(self, track: Track, cursor: Cursor) -> None:
-        suppressed = self._throttle.allow(("repeat", track.topic), self._clock())
-        if suppressed is not None:
-            log.warning(
-                "event dropped: its cursor is not above the newest, and no replay is expected",
-                topic=track.topic,
-                cursor=cursor,
-                newest=track.newest,
-                suppressed=suppressed,
-            )
+        self._throttle.say(
+            log.warning,
+            "event dropped: its cursor is not above the newest, and no replay is expected",
+            self._clock(),
+            about=track.topic,
+            topic=track.topic,
+            cursor=cursor,
+            newest=track.newest,
+        )

@@ -239,9 +239,7 @@ class Storing:
         return False
 
     def _say(self, message: str, **fields: object) -> None:
-        suppressed = self._throttle.allow(message, time.monotonic())
-        if suppressed is not None:
-            log.error(message, **fields, suppressed=suppressed)
+        self._throttle.say(log.error, message, time.monotonic(), **fields)
 
 
 def _row(request: EnqueueRequest) -> NewPush:

@@ -304,10 +304,9 @@ class Stream:
         await asyncio.sleep(delay)
 
     def _say(self, message: str, row: Row | None, **fields: object) -> None:
-        about = {} if row is None else {"event_name": row.event, "key": row.key}
-        suppressed = self._means.throttle.allow((message, self.topic), time.monotonic())
-        if suppressed is not None:
-            log.warning(message, topic=self.topic, **about, **fields, suppressed=suppressed)
+        of_row = {} if row is None else {"event_name": row.event, "key": row.key}
+        throttle, now = self._means.throttle, time.monotonic()
+        throttle.say(log.warning, message, now, about=self.topic, topic=self.topic, **of_row, **fields)
 
 
 def _shown(status: str, response: Any) -> str:

@@ -82,9 +82,8 @@ class Letters:
         return DeadLetter(call.topic, call.event, call.route.name, reason, story, bytes(raw), binary, self._worker, received_at)
 
     def _say(self, message: str, about: str, letter: DeadLetter, reason: str) -> None:
-        suppressed = self._throttle.allow((message, letter.handler, about), time.monotonic())
-        if suppressed is not None:
-            log.error(message, topic=letter.topic, event_name=letter.event, reason=reason, suppressed=suppressed)
+        fields = {"topic": letter.topic, "event_name": letter.event, "reason": reason}
+        self._throttle.say(log.error, message, time.monotonic(), about=(letter.handler, about), **fields)
 
 
 def _traceback(exc: BaseException) -> str:
