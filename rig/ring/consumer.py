@@ -79,11 +79,6 @@ class Consumer:
         """True if `poll` has something to return or to raise."""
         return bool(self._words[TAIL] != self._position)
 
-    @property
-    def backlog_bytes(self) -> int:
-        """Bytes that are published and not committed, polled or not."""
-        return int(self._words[TAIL]) - int(self._words[HEAD])
-
     def poll(self, limit: int = POLL_LIMIT) -> list[Record]:
         """
         Return the records published since the last poll, oldest first, and read on after them next time.

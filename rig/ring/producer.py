@@ -72,13 +72,8 @@ class Producer:
 
     @property
     def used_bytes(self) -> int:
-        """Bytes between head and tail: published and not committed, headers and padding included."""
+        """Bytes between head and tail, headers and padding included. A record may need more room than its own size; ask `fits`."""
         return int(self._words[TAIL]) - int(self._words[HEAD])
-
-    @property
-    def free_bytes(self) -> int:
-        """The rest of the capacity. A record may need more than its own size of it; ask `fits`."""
-        return self._capacity - self.used_bytes
 
     def fits(self, size: int) -> bool:
         """

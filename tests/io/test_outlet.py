@@ -142,7 +142,7 @@ def test_what_is_read_from_the_disk_counts_as_room(make: Callable[..., Bench], r
         bench.send(*(event("spill", number, CAPACITY // 3) for number in range(7)), event("spill", 7, 2 * CAPACITY))
         while len(disk.rows) < 8:
             await bench_turn(bench)
-        assert bench.consumers[0].backlog_bytes < 200
+        assert bench.memories[0].used_bytes < 200
         rows = []
         for _ in range(8):
             records = bench.consumers[0].poll(9)

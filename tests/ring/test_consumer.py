@@ -26,7 +26,7 @@ def put_all(producer: Producer, *given: bytes) -> None:
 
 def test_poll_of_an_empty_ring_returns_nothing(ring) -> None:
     """There is nothing to read before anything is published."""
-    assert (ring.consumer.poll(), ring.consumer.pending, ring.consumer.backlog_bytes) == ([], False, 0)
+    assert (ring.consumer.poll(), ring.consumer.pending, ring.memory.used_bytes) == ([], False, 0)
 
 
 def test_poll_returns_each_record_once_in_order(ring) -> None:
@@ -60,11 +60,11 @@ def test_backlog_counts_what_is_not_committed(ring) -> None:
     """The backlog shrinks by commits, not by polls."""
     put_all(ring.producer, b"a", b"b")
     first, _ = ring.consumer.poll()
-    assert ring.consumer.backlog_bytes == 64
+    assert ring.memory.used_bytes == 64
 
     ring.consumer.commit(first)
 
-    assert ring.consumer.backlog_bytes == 32
+    assert ring.memory.used_bytes == 32
 
 
 def test_commit_after_restart_replays_the_unfinished_record(ring) -> None:

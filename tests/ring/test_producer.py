@@ -175,7 +175,7 @@ def test_full_ring_refuses_and_stays_intact(ring) -> None:
     """A record that does not fit raises RingFull and changes nothing; what is in the ring is delivered."""
     number = fill(ring.producer, 1000)
     used = ring.producer.used_bytes
-    assert (number, used + ring.producer.free_bytes) == (CAPACITY // record_size(1000), CAPACITY)
+    assert (number, used) == (CAPACITY // record_size(1000), number * record_size(1000))
 
     with pytest.raises(RingFull, match="does not fit until the consumer commits"):
         ring.producer.put(b"x" * 1000, kind=1)
@@ -189,12 +189,12 @@ def test_full_ring_refuses_and_stays_intact(ring) -> None:
 def test_ring_can_be_filled_to_the_last_byte(ring) -> None:
     """Full means full: no byte has to stay free to tell a full ring from an empty one."""
     assert fill(ring.producer, 1024 - HEADER_SIZE) == 64
-    assert (ring.producer.free_bytes, ring.producer.fits(0)) == (0, False)
+    assert (ring.producer.used_bytes, ring.producer.fits(0)) == (CAPACITY, False)
 
     records = ring.consumer.poll(64)
     ring.consumer.commit(records[-1])
 
-    assert (len(records), ring.producer.free_bytes, ring.producer.fits(LARGEST)) == (64, CAPACITY, True)
+    assert (len(records), ring.producer.used_bytes, ring.producer.fits(LARGEST)) == (64, 0, True)
 
 
 def test_room_comes_back_by_the_commit_alone(ring) -> None:
@@ -216,9 +216,9 @@ def test_room_that_is_just_enough_is_enough(ring) -> None:
     ring.consumer.commit(ring.consumer.poll(1)[0])
 
     successor = Producer(ring.memory)
-    assert (ring.producer.free_bytes, ring.producer.fits(1000), successor.fits(1001)) == (1024, True, False)
+    assert (CAPACITY - ring.producer.used_bytes, ring.producer.fits(1000), successor.fits(1001)) == (1024, True, False)
     ring.producer.put(bytes(1000), kind=1)
-    assert ring.producer.free_bytes == 0
+    assert ring.producer.used_bytes == CAPACITY
 
 
 def test_padding_needs_room_too(memory: RingMemory) -> None:
@@ -228,7 +228,8 @@ def test_padding_needs_room_too(memory: RingMemory) -> None:
     while producer.used_bytes < CAPACITY - 4096:
         producer.put(bytes(1024 - HEADER_SIZE), kind=1)
 
-    assert (producer.free_bytes, producer.fits(2048 - HEADER_SIZE), producer.fits(3000 - HEADER_SIZE)) == (4096, True, False)
+    assert producer.used_bytes == CAPACITY - 4096
+    assert (producer.fits(2048 - HEADER_SIZE), producer.fits(3000 - HEADER_SIZE)) == (True, False)
     consumer.commit(consumer.poll(1)[0])
     assert producer.fits(3000 - HEADER_SIZE)
 

@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from rig.app import App, Event
-from rig.ring import READ_AHEAD, Consumer
+from rig.ring import READ_AHEAD
 from rig.worker.binding import Binding, Bindings
 from tests.worker.handlers import BY_LANE, LANES, Handlers, turns
 
@@ -512,7 +512,7 @@ def test_successor_may_find_the_last_event_finished(bench: Any, run: Callable[..
 
     run(main)
     assert handlers.started == [("room:1", 0), ("room:1", 1)]
-    assert Consumer(bench.memory).backlog_bytes == 0
+    assert bench.memory.used_bytes == 0
 
 
 def test_same_record_gives_the_same_lists_to_every_worker(bench: Any, run: Callable[..., None]) -> None:
