@@ -1,18 +1,16 @@
-"""What the supervisor tells its children: which topics, which rings, which counters are whose."""
+"""What the supervisor makes of what its children say."""
 
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import structlog
 
 from rig.app import STATES
 from rig.config import Settings
-from rig.control import AuthenticationGivenUp, Disconnect, Drained, IoSpec, RingsFds, State
+from rig.control import AuthenticationGivenUp, Disconnect, Drained, State
 from rig.counters import enter_state, seconds_in_states
 from rig.errors import AppError
-from rig.routing import rendezvous
 from rig.supervisor import supervisor as supervisor_module
 from rig.supervisor.child import Child, Died
 from rig.supervisor.memory import SharedMemory
@@ -33,8 +31,6 @@ class Cast:
         description = Description("app", [], {topic: {"since": topic} for topic in topics})
         self.supervisor._make_children(description, self.memory)
         self.ios, self.workers = self.supervisor._ios, self.supervisor._workers
-        self.io_specs: list[IoSpec] = [child._spec for child in self.ios]  # type: ignore[misc]
-        self.worker_specs: list[Any] = [child._spec for child in self.workers]
 
     def say(self, child: Child, message: Any) -> None:
         """Let a child say something."""
@@ -47,49 +43,6 @@ def cast(request: pytest.FixtureRequest) -> Iterator[Cast]:
     cast = Cast(getattr(request, "param", 3), TOPICS)
     yield cast
     cast.memory.close()
-
-
-def test_each_topic_is_joined_by_one_io_process(cast: Cast) -> None:
-    """By the one that rendezvous hashing names, with its payload; the order of declaration stays within each."""
-    assert [spec.name for spec in cast.io_specs] == ["io-0", "io-1", "io-2"]
-    for index, spec in enumerate(cast.io_specs):
-        assert list(spec.joins) == [topic for topic in TOPICS if rendezvous(topic, 3) == index]
-        assert all(payload == {"since": topic} for topic, payload in spec.joins.items())
-    assert sum(len(spec.joins) for spec in cast.io_specs) == len(TOPICS)
-
-
-@pytest.mark.parametrize("cast", [1], indirect=True)
-def test_a_single_io_process_has_no_number_and_every_topic(cast: Cast) -> None:
-    """Nothing is spread by default."""
-    [spec] = cast.io_specs
-
-    assert (spec.name, list(spec.joins)) == ("io", TOPICS)
-
-
-def test_io_process_and_worker_are_told_the_same_rings(cast: Cast) -> None:
-    """Ring by ring the two ends meet, and a child inherits what its specification names and nothing else."""
-    pages = [page.fd for page in cast.memory.io_pages]
-    for index, (child, spec) in enumerate(zip(cast.ios, cast.io_specs, strict=True)):
-        assert spec.rings == [worker.rings[index] for worker in cast.worker_specs]
-        assert sorted(child._fds) == sorted([*descriptors(spec.rings), spec.counters, spec.marks])
-        assert (spec.counters, spec.marks) == (pages[index], cast.memory.io_marks[index].fd)
-    for child, worker in zip(cast.workers, cast.worker_specs, strict=True):
-        assert len(worker.rings) == 3
-        assert sorted(child._fds) == sorted([*descriptors(worker.rings), worker.counters, worker.stacks])
-
-
-def descriptors(rings: list[RingsFds]) -> list[int]:
-    return [fd for one in rings for fd in one.all()]
-
-
-def test_more_io_processes_than_topics_are_warned_of() -> None:
-    """An io process without a topic only costs."""
-    with structlog.testing.capture_logs() as logs:
-        cast = Cast(4, ["room:1"])
-    cast.memory.close()
-
-    assert {entry["name"] for entry in logs} == {f"io-{n}" for n in range(4)} - {f"io-{rendezvous('room:1', 4)}"}
-    assert all("no topic falls to this io process" in entry["event"] for entry in logs)
 
 
 def test_the_state_is_that_of_all_io_processes(cast: Cast) -> None:
