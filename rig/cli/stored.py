@@ -1,13 +1,11 @@
 """
-What `rig outbox` and `rig deadletters` have in common: which rows are meant, and how they are shown.
+What `rig outbox` and `rig deadletters` have in common: which database and which rows are meant, and what is done with them.
 
 What must stay true: no run is needed, and none is hurt: rows are read in pages and written in short transactions, so that a
-run that has the same database open waits for neither. What others have sent cannot steer the terminal.
+run that has the same database open waits for neither.
 """
 
 import asyncio
-import base64
-import datetime
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -17,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 import click
 import msgspec
 
+from rig.cli.rows import print_row, print_table, write_lines, write_objects
 from rig.config import Loaded, Settings
 from rig.errors import AppError
 from rig.routing import Pattern
@@ -27,8 +26,6 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 _PAGE = 500
 _LISTED = 100
-_LONGEST_CELL = 60
-_TIMES = ("stored_at", "expires_at", "received_at", "buried_at")
 
 
 class Shelf(Protocol):
@@ -156,8 +153,8 @@ async def list_rows(shelf: Shelf, selection: Selection, columns: Mapping[str, st
     Raises:
         StoreFailed: If the database cannot be read.
     """
-    write = _write_objects if as_json else _print_table if sys.stdout.isatty() else _write_lines
-    if write is _write_lines:
+    write = write_objects if as_json else print_table if sys.stdout.isatty() else write_lines
+    if write is write_lines:
         sys.stdout.write("\t".join(columns) + "\n")
     left = sys.maxsize if everything else _LISTED
     async for page in selection.pages(shelf):
@@ -183,9 +180,9 @@ async def show_rows(shelf: Shelf, ids: tuple[int, ...], *, as_json: bool) -> int
         if row is None:
             missing.append(str(id))
         elif as_json:
-            _write_objects([row])
+            write_objects([row])
         else:
-            _print_row(row)
+            print_row(row)
     if missing:
         click.echo(f"Error: there is no {', '.join(missing)}: it may have been sent, retried or purged since", err=True)
     return 1 if missing else 0
@@ -199,7 +196,7 @@ async def export_rows(shelf: Shelf, selection: Selection) -> int:
         StoreFailed: If the database cannot be read.
     """
     async for page in selection.pages(shelf):
-        _write_objects(page)
+        write_objects(page)
     return 0
 
 
@@ -240,91 +237,8 @@ def confirm(question: str, *, yes: bool) -> None:
     click.confirm(question, abort=True)
 
 
-def as_object(row: Row | Letter) -> dict[str, Any]:
-    """
-    Return a row as it is exported: JSON stays JSON, bytes are in base64 under a name of their own.
-
-    Raises:
-        Nothing.
-    """
-    fields = msgspec.structs.asdict(row)
-    payload = fields.pop("payload")
-    if row.binary:
-        return {**fields, "payload_base64": base64.b64encode(payload).decode()}
-    # A line break in JSON text is white space, or it would be escaped.
-    return {**fields, "payload": msgspec.Raw(payload.replace(b"\n", b" ").replace(b"\r", b" "))}
-
-
 def _pattern(context: click.Context, parameter: click.Parameter, value: str | None) -> Pattern | None:
     try:
         return None if value is None else Pattern(value, "*")
     except AppError as exc:
         raise click.BadParameter(str(exc)) from exc
-
-
-def _write_objects(rows: list[Any], columns: Mapping[str, str] | None = None) -> None:
-    sys.stdout.write("".join(msgspec.json.encode(as_object(row)).decode() + "\n" for row in rows))
-
-
-def _write_lines(rows: list[Any], columns: Mapping[str, str]) -> None:
-    sys.stdout.write("".join("\t".join(_cell(row, name) for name in columns.values()) + "\n" for row in rows))
-
-
-def _print_table(rows: list[Any], columns: Mapping[str, str]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD)
-    for title in columns:
-        table.add_column(title, overflow="fold")
-    for row in rows:
-        table.add_row(*(_shorten(_cell(row, name)) for name in columns.values()))
-    Console(markup=False, highlight=False, emoji=False).print(table)
-
-
-def _print_row(row: Row | Letter) -> None:
-    fields = msgspec.structs.asdict(row)
-    texts = {name: fields.pop(name) for name in ("traceback", "payload") if name in fields}
-    for name in fields:
-        click.echo(f"{name:<12} {_cell(row, name)}")
-    for name, text in texts.items():
-        if text:
-            click.echo(f"{name}\n{_lines(_payload(row) if name == 'payload' else text)}")
-    click.echo()
-
-
-def _cell(row: Row | Letter, name: str) -> str:
-    value = getattr(row, name)
-    if name == "payload":
-        return _printable(_payload(row))
-    if value is None:
-        return "-"
-    if name in _TIMES:
-        return _when(value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return _printable(str(value))
-
-
-def _payload(row: Row | Letter) -> str:
-    return base64.b64encode(row.payload).decode() if row.binary else row.payload.decode("utf-8", "replace")
-
-
-def _when(at: float) -> str:
-    try:
-        return datetime.datetime.fromtimestamp(at, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (ValueError, OverflowError, OSError):
-        return f"{at:g}"
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in text)
-
-
-def _lines(text: str) -> str:
-    return "\n".join(f"  {_printable(line)}" for line in text.splitlines())
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= _LONGEST_CELL else f"{text[: _LONGEST_CELL - 1]}…"
