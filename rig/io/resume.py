@@ -105,6 +105,7 @@ class Resume:
         self._to_safety, self._to_commit = Stage(), Stage()
         self._inherited: list[int] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
         self._throttle = Throttle(_REPORT_INTERVAL)
 
     # The beginning.
@@ -207,8 +208,10 @@ class Resume:
     async def close(self) -> None:
         """Save what is committed; to be called when the workers have ended."""
         self.dispatched()
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         if self._saver is not None:
             self._commit()
             await self._saver.finish()
@@ -246,7 +249,7 @@ class Resume:
 
     def _arm(self) -> None:
         """Look again soon, if there is anything to look for."""
-        if self._timer is None and (self._to_commit or self._to_safety or self._catching_up or self._saver):
+        if self._timer is None and not self._closed and (self._to_commit or self._to_safety or self._catching_up or self._saver):
             self._timer = asyncio.get_running_loop().call_later(TICK, self._tick)
 
     def _tick(self) -> None:

@@ -545,3 +545,21 @@ def test_topic_that_only_the_outbox_joins_has_no_gaps_and_no_mark(bench: Bench, 
         life.end()
 
     run(main)
+
+
+def test_what_comes_after_the_end_is_not_saved(bench: Bench, run: Run) -> None:
+    """The connection is closed last, and the store is closed by then: the next run asks for it again."""
+
+    async def main() -> None:
+        life = await bench.life()
+        life.join("a:1")
+        life.receive("a:1", 1)
+        bench.commit()
+        await life.resume.close()
+        saves = bench.store.saves
+        life.receive("a:1", 2)
+        bench.commit()
+        await life.tick()
+        assert (bench.store.kept, bench.store.saves) == ({"a:1": 1}, saves)
+
+    run(main)
