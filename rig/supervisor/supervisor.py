@@ -41,7 +41,7 @@ from rig.supervisor.status import Status, overall
 from rig.supervisor.status_lines import summarise, tell_status
 from rig.worker.describe import Description
 
-_LEAVING = 5.0
+_LEAVING = 10.0
 """Seconds that the io processes have to leave their topics and close."""
 _ADMIN_WAITS = 2.0
 """Seconds that the admin API leaves the children to start in peace."""
