@@ -201,7 +201,9 @@ class Resume:
             if track.floor is not None:
                 self._to_safety.add(track, track.floor)
                 self._to_commit.add(track, track.floor)
-        self._touched.clear()
+        if self._touched:
+            self._touched.clear()
+            self._to_commit.seal([outlet.queued for outlet in self._outlets])
         self._mark()
         self._arm()
 

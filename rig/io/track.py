@@ -79,7 +79,7 @@ class Track:
         """Take note of an event, `pushed` by the channel or perhaps a broadcast; return False if it was received before."""
         newest = self.newest
         if self.ahead is not None:
-            admitted = self._admit_out_of_order(cursor)
+            admitted = self._admit_out_of_order(cursor, replayed=pushed and self.missing > 0)
             if pushed and self.missing:
                 self.missing -= 1
                 if not self.missing:
@@ -129,7 +129,7 @@ class Track:
         if self.newest is None or is_after(cursor, self.newest):
             self.newest = cursor
 
-    def _admit_out_of_order(self, cursor: Cursor) -> bool:
+    def _admit_out_of_order(self, cursor: Cursor, *, replayed: bool) -> bool:
         ahead, floor, newest = self.ahead, self.floor, self.newest
         assert ahead is not None
         if newest is not None and type(cursor) is not type(newest):
@@ -139,6 +139,9 @@ class Track:
             return False
         if newest is None or is_after(cursor, newest):
             self.newest = cursor
+            if replayed:  # in order, so that all before it is here
+                self.floor, self.behind = cursor, True
+                return True
             ahead.add(cursor)
             if len(ahead) > MOST_AHEAD:
                 self._thin_out(ahead)

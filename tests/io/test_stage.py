@@ -48,6 +48,33 @@ def test_newer_cursor_takes_the_place_of_the_one_that_waits() -> None:
     assert stage.advance([4], [4]) == {A: 3, B: 5}
 
 
+def test_each_batch_arrives_by_itself() -> None:
+    """A worker with much before it leaves traces of how far it is."""
+    stage = Stage()
+    for number in range(1, 4):
+        stage.add(A, number)
+        stage.seal([number])
+    assert [stage.advance([3], [done]) for done in range(4)] == [{}, {A: 1}, {A: 2}, {A: 3}]
+
+
+def test_what_waits_is_bounded() -> None:
+    """Of very many batches the newest are joined: fewer cursors are kept, none arrives early, and the last one does."""
+    stage = Stage()
+    for number in range(1, 1001):
+        stage.add(A, number)
+        stage.seal([number])
+    arrived = [found[A] for done in range(1001) if (found := stage.advance([1000], [done]))]
+    assert arrived == [*range(1, 64), 1000]
+    assert not stage
+
+    for number in range(1, 11):
+        for name in range(5_000):
+            stage.add(track(f"{number}-{name}"), number)
+        stage.seal([number])
+    assert len(stage.advance([10], [9])) <= 20_000
+    assert len(stage.advance([10], [10])) >= 30_000
+
+
 steps = st.lists(st.tuples(st.sampled_from("gca"), st.integers(0, 2), st.integers(0, 5)), max_size=60)
 
 
