@@ -62,6 +62,11 @@ class Event(msgspec.Struct, Generic[T], gc=False):
     received_ns: int
     _context: Context
 
+    def __repr__(self) -> str:
+        """Show what is told, and not the worker behind it."""
+        told = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name != "_context")
+        return f"Event({told})"
+
     async def push(
         self,
         event: str,

@@ -45,6 +45,11 @@ class Gap(msgspec.Struct, kw_only=True, omit_defaults=True):
     reason: str
     _event: Any = None
 
+    def __repr__(self) -> str:
+        """Show what is told, and not what it travels as."""
+        told = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name != "_event")
+        return f"Gap({told})"
+
     async def push(self, event: str, payload: Any = None, **options: Any) -> Any:
         """
         Push an event on the topic, as `rig.Event.push` does, for instance to ask for the state.

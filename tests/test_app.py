@@ -452,3 +452,10 @@ def test_wrong_callback_of_gaps_is_refused_with_a_sentence(callback: Any, senten
     """It fails at start-up, as a handler does."""
     with pytest.raises(HandlerSignatureError, match=sentence):
         App().on_gap(callback)
+
+
+def test_an_event_is_shown_without_the_worker_behind_it() -> None:
+    """Who prints one sees what its documentation lists."""
+    event: Event[Any] = Event("room:1", "tick", {"n": 1}, {"id": "1"}, 5, FakeContext())
+
+    assert repr(event) == "Event(topic='room:1', event='tick', payload={'n': 1}, captures={'id': '1'}, received_ns=5)"

@@ -62,3 +62,11 @@ def test_gap_pushes_as_the_event_that_it_travels_as(run: Any) -> None:
     run(main)
     assert (answers, carrier.pushed) == (["the answer"], ("state", {"n": 1}, {"timeout": 2.0}))
     assert msgspec.structs.asdict(gap)["_event"] is None
+
+
+def test_a_gap_is_shown_without_what_it_travels_as() -> None:
+    """Who prints one sees what its documentation lists."""
+    gap = Gap(topic="a", outcome="replayed", since=3, confirmed=True, missed=2, reason="because")
+    shown = "Gap(topic='a', outcome='replayed', since=3, confirmed=True, missed=2, reason='because')"
+
+    assert (repr(gap), repr(gap.heard_by("the event"))) == (shown, shown)
