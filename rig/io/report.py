@@ -85,7 +85,9 @@ class Reporter:
                 self._rejected(event)
             case events.MessagesDropped(count=count, topic=topic):
                 self._page.add("dropped", count)
-                self._now_and_then("message dropped: its topic is not joined", "", topic=topic)
+                if self._states.state != "draining":
+                    # Else it is as it must be: the topic was left, and this was on its way.
+                    self._now_and_then("message dropped: its topic is not joined", "", topic=topic)
             case events.ConnectDue():
                 self._dialled_ns = time.monotonic_ns()
             case events.SocketOpened():

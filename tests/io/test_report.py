@@ -305,6 +305,15 @@ def test_drain_is_told(reporter: Reporter, said: list[State]) -> None:
     assert where(said[-1]) == ("draining", "asked to stop", 1)
 
 
+def test_what_comes_on_a_topic_that_the_drain_has_left_is_no_fault(reporter: Reporter, page: Page, logs: Logs) -> None:
+    """It is counted, but nobody is warned."""
+    reporter.draining()
+    before = len(logs)
+    reporter.report(events.MessagesDropped(2, "room:1"))
+
+    assert (page.get("dropped"), len(logs)) == (2, before)
+
+
 def test_a_missed_heartbeat_degrades_until_the_next_is_answered(
     reporter: Reporter, said: list[State], workers: list[app.State], logs: Logs
 ) -> None:
