@@ -146,7 +146,7 @@ class Throttle:
 
     def say(self, write: Callable[..., object], message: str, now: float, *, about: Hashable = None, **fields: object) -> None:
         """
-        Write a line, with how many like it were suppressed before, or suppress it too.
+        Write a line, with how many like it were suppressed before, if any were, or suppress it too.
 
         Args:
             write: A logger's method.
@@ -160,7 +160,7 @@ class Throttle:
         """
         suppressed = self.allow((message, about), now)
         if suppressed is not None:
-            write(message, **fields, suppressed=suppressed)
+            write(message, **fields, **({"suppressed": suppressed} if suppressed else {}))
 
 
 def _shared_processors(process: str, *, utc: bool) -> list[Processor]:
