@@ -33,8 +33,7 @@ async def tell_status(status: Status, state: Callable[[], State], interval: floa
             **({"reason": now.reason} if now.reason else {}),
             topics=now.joined,
             rate=round(recent.rate),
-            p50_ms=millis(recent.p50),
-            p99_ms=millis(recent.p99),
+            **_latency(recent.p50, recent.p99),
             handled=totals.handled,
             failed=totals.failed + totals.invalid,
             ring_percent=round(100 * recent.fill),
@@ -55,5 +54,10 @@ def summarise(status: Status, *, recycled: int) -> None:
     """
     totals = status.totals()
     fields = {name: value for name, value in msgspec.to_builtins(totals).items() if value or name in ("received", "handled")}
-    quantiles = {"p50_ms": millis(status.latency(0.5)), "p99_ms": millis(status.latency(0.99))}
-    log.info("done", **fields, **({"recycled": recycled} if recycled else {}), unfinished=totals.unfinished, **quantiles)
+    latency = _latency(status.latency(0.5), status.latency(0.99))
+    log.info("done", **fields, **({"recycled": recycled} if recycled else {}), unfinished=totals.unfinished, **latency)
+
+
+def _latency(p50: float | None, p99: float | None) -> dict[str, float | None]:
+    """Return the fields that say it; none where no event came."""
+    return {} if p50 is None else {"p50_ms": millis(p50), "p99_ms": millis(p99)}
