@@ -69,7 +69,7 @@ class Letter(msgspec.Struct, frozen=True, gc=False):
         buried_at: When it became a dead letter, in unix seconds.
         retry: True if somebody wants the event tried again.
         key: The idempotency key of a push.
-        attempts: How often a push failed.
+        attempts: How often a push failed; None for an event, whose reason says it.
         handler, traceback, worker: Of an event, as in `NewLetter`.
     """
 
@@ -84,7 +84,7 @@ class Letter(msgspec.Struct, frozen=True, gc=False):
     buried_at: float
     retry: bool
     key: str | None
-    attempts: int
+    attempts: int | None
     handler: str | None
     traceback: str | None
     worker: int | None
@@ -158,8 +158,9 @@ def _values(new: NewLetter, buried_at: float) -> tuple[object, ...]:
 
 
 def _letter(columns: list[Any], payload: bytes) -> Letter:
-    id, kind, topic, event, reason, binary, received_at, buried_at, retry, *rest = columns
-    return Letter(id, kind, topic, event, reason, payload, bool(binary), received_at, buried_at, bool(retry), *rest)
+    id, kind, topic, event, reason, binary, received_at, buried_at, retry, key, attempts, *rest = columns
+    about = (kind, topic, event, reason, payload, bool(binary), received_at, buried_at, bool(retry))
+    return Letter(id, *about, key, attempts if kind == "push" else None, *rest)
 
 
 def _retry(connection: sqlite3.Connection, chosen: str) -> int:

@@ -28,7 +28,7 @@ def test_a_letter_comes_back_as_it_was_stored(opened):
             buried_at=opened.time,
             retry=False,
             key=None,
-            attempts=0,
+            attempts=None,
             handler="shop:seen",
             traceback="Traceback\n  \\udcff",
             worker=3,
