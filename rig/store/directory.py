@@ -66,7 +66,9 @@ class StateDirectory:
             listed = ", ".join(str(directory.path) for directory in found)
             raise ConfigError(f"there are several state directories: name one with --state-dir, of {listed}")
         if not found[0].database.is_file():
-            raise ConfigError(f"{found[0].path} is not the state directory of a run: name another with --state-dir")
+            raise ConfigError(
+                f"{found[0].path} is not the state directory of a run: start rig run with it once, or name another with --state-dir"
+            )
         return found[0]
 
     @property

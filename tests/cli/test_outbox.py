@@ -91,7 +91,10 @@ def test_without_a_state_directory_there_is_a_sentence(rig, state, tmp_path):
 
     assert (nowhere.exit_code, wrong.exit_code) == (2, 2)
     assert f"there is no state directory in {state}: name one with --state-dir" in nowhere.stderr
-    assert f"{tmp_path} is not the state directory of a run: name another with --state-dir" in wrong.stderr
+    assert (
+        f"{tmp_path} is not the state directory of a run: start rig run with it once, or name another with --state-dir"
+        in wrong.stderr
+    )
     assert list(tmp_path.iterdir()) == []
 
 
