@@ -147,6 +147,8 @@ class Sender:
         if late:
             self._page.add("durable_buried", len(late))
             await self._means.outbox.bury(late, "expired")
+            message = "durable pushes waited too long: they are with the dead letters"
+            self._throttle.say(log.warning, message, time.monotonic(), pushes=len(late))
 
     async def tend(self) -> None:
         """

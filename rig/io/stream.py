@@ -268,6 +268,7 @@ class Stream:
         while self._unsent and len(pushes) < room:
             row = self._unsent.popleft()
             if row.expires_at is not None and row.expires_at <= now:
+                self._say("a durable push waited too long: it is with the dead letters", row)
                 self._bury(row, "expired")
                 continue
             pushes.append(StoredPush(self, row, self._terms.timeout, self._means.patience.now))

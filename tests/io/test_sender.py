@@ -551,11 +551,16 @@ def test_rows_that_waited_too_long_are_buried(line: Callable[..., Line], run: Ca
         it.outbox.put("a", 2, expires_at=past)
         it.outbox.put("b", 3, expires_at=past)
         it.outbox.put("foreign:1", 4, expires_at=past)
-        await it.start("a")
-        [push] = await it.arrived(1)
-        await it.sender.expire()
-        await until(lambda: len(it.outbox.buried) == 2)
+        with structlog.testing.capture_logs() as logs:
+            await it.start("a")
+            [push] = await it.arrived(1)
+            await it.sender.expire()
+            await until(lambda: len(it.outbox.buried) == 2)
         assert sorted((row.payload, reason) for row, reason in it.outbox.buried) == [(b"2", "expired"), (b"3", "expired")]
+        assert [(entry["log_level"], entry["event"], entry.get("key"), entry.get("pushes")) for entry in logs] == [
+            ("warning", "a durable push waited too long: it is with the dead letters", "key-2", None),
+            ("warning", "durable pushes waited too long: they are with the dead letters", None, 1),
+        ]
         it.reply([push])
         await until(lambda: [row.topic for row in it.outbox.rows.values()] == ["foreign:1"])
         await it.sender.close()
