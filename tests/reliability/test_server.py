@@ -7,7 +7,7 @@ from tests.stage import until
 
 pytestmark = pytest.mark.soak
 
-ROUNDS = int(scale(4, 50))
+ROUNDS = int(scale(4, 10))
 
 
 def test_connection_cut(play):
