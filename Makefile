@@ -26,7 +26,7 @@ test-slow: $(VENV)/.dev  ## the tests that take longer
 soak-short: $(VENV)/.dev  ## every proof of docs/reliability.md, a few rounds each: some minutes
 	$(BIN)/python -m pytest -m soak -n 2 --timeout 600
 
-soak: $(VENV)/.dev  ## the proofs at full length, one after the other: about an hour; writes the table of docs/reliability.md
+soak: $(VENV)/.dev  ## the proofs at full length, one after the other: about a quarter of an hour; writes the table of docs/reliability.md
 	rm -f .soak.jsonl
 	RIG_SOAK=long RIG_RELIABILITY=$(CURDIR)/.soak.jsonl $(BIN)/python -m pytest -m soak -n 0 --timeout 3600
 	$(BIN)/python -m tests.reliability.report .soak.jsonl docs/reliability.md
