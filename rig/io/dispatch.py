@@ -78,9 +78,7 @@ class Dispatch:
             slot = self._router.slot(message.topic, message.event, message.payload)
             if slot.worker >= 0:
                 outlet = self._outlets[slot.worker]
-                if slot.names is not outlet.names:
-                    outlet.names.enter(slot)
-                outlet.numbers.append(slot.number)
+                outlet.numbers.append(outlet.number(slot))
                 outlet.payloads.append(message.payload)
                 routed += 1
         self._page.add("received", routed)

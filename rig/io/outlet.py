@@ -131,7 +131,7 @@ class Outlet:
             time_ns: Of now.
         """
         kind = Kind.EVENTS_BINARY if binary else Kind.EVENTS
-        numbers = [self._number(slot) for _, slot, _ in events]
+        numbers = [self.number(slot) for _, slot, _ in events]
         for start, stop, record in self._cut(numbers, [payload for _, _, payload in events], kind):
             index, end = events[start][0], events[stop - 1][0] + 1
             last = stop == len(events)
@@ -309,7 +309,8 @@ class Outlet:
             *self._cut(numbers[half:], payloads[half:], kind, start + half),
         ]
 
-    def _number(self, slot: Slot) -> int:
+    def number(self, slot: Slot) -> int:
+        """Return the number of a slot among the names of the next record; it is given one if it has none."""
         if slot.names is not self.names:
             self.names.enter(slot)
         return slot.number
@@ -355,7 +356,7 @@ class Outlet:
                 break
             run.append(event)
         kind = Kind.EVENTS_BINARY if run[0].binary else Kind.EVENTS
-        numbers = [self._number(event.slot) for event in run]
+        numbers = [self.number(event.slot) for event in run]
         _, stop, record = self._cut(numbers, [event.payload for event in run], kind)[0]
         if len(record) > self._largest:
             return self._promote(record, kind)

@@ -90,16 +90,16 @@ class IoProcess:
         self._spec, self._control = spec, control
         self._page = Page(spec.counters, IO_COUNTERS, IO_HISTOGRAMS)
         self._has_cursors = any(route.cursor for route in spec.routes)
-        directory = None if settings.state_dir is None else StateDirectory(Path(settings.state_dir))
-        self._database = Database(StateDirectory(Path(settings.state_dir or ".")).database, settings.store_sync)
+        directory = StateDirectory(Path(settings.state_dir or "."))
+        self._database = Database(directory.database, settings.store_sync)
         self._make_connection(settings, directory)
         self._make_outlets(settings, directory)
         self._make_inlets()
 
-    def _make_connection(self, settings: Settings, directory: StateDirectory | None) -> None:
+    def _make_connection(self, settings: Settings, directory: StateDirectory) -> None:
         """Make what talks to the server, and what looks at how that goes."""
         self._flight = Flight(settings.flight_frames, vsn=settings.vsn)
-        self._flight_log = FlightLog(self._flight, None if directory is None else directory.flights, process=self._spec.name)
+        self._flight_log = FlightLog(self._flight, directory.flights, process=self._spec.name)
         self._dialler = Dialler.of(settings)
         connection = self._connection = Uplink(
             self._dialler,
@@ -125,7 +125,7 @@ class IoProcess:
             name=self._spec.name,
         )
 
-    def _make_outlets(self, settings: Settings, directory: StateDirectory | None) -> None:
+    def _make_outlets(self, settings: Settings, directory: StateDirectory) -> None:
         """Make the way of events to the workers."""
         spec, page = self._spec, self._page
         rings = [attach(rings.events) for rings in spec.rings]
@@ -144,7 +144,7 @@ class IoProcess:
             self._outlets,
             self._router,
             page=page,
-            path=None if directory is None else directory.spill,
+            path=directory.spill,
             owner=Owner(spec.run, spec.index, settings.io_processes),
         )
         self._overflow = Overflow(
