@@ -28,10 +28,10 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class _Life:
-    """One process of a worker: what had been handled when it was first seen, how many events it may handle, its memory then."""
+    """One process of a worker: what those before it had handled, how many events it may handle, its memory at first."""
 
     pid: int
-    handled: int
+    before: int
     limit: float
     rss: int
 
@@ -52,15 +52,18 @@ class Recycler:
         self._most_events, self._most_bytes = settings.max_events_per_worker, settings.max_worker_rss
         self._patience = settings.graceful_timeout
         self._lives: dict[Child, _Life] = {}
+        self._handled = {child: 0 for child, _ in self._workers}
         self._ending: tuple[Child, int, float] | None = None
         self._warned = False
 
     def look(self, now: float) -> None:
         """Go one step on; to be called a few times a second, with the seconds of a clock that never goes back."""
+        for child, memory in self._workers:
+            self._observe(child, memory.page.get("handled"))
         if self._ending is not None and not self._has_ended(*self._ending, now=now):
             return
         self._ending = None
-        due = [(worker, reason) for worker in self._workers if (reason := self._due(*worker))]
+        due = [(worker, reason) for worker in self._workers if (reason := self._due(worker[0]))]
         if due:
             worker, reason = due[0]
             self._workers.remove(worker)
@@ -78,18 +81,28 @@ class Recycler:
             self._ending = (child, pid, float("inf"))
         return child.is_told or (child.pid != pid and child.ready.is_set())
 
-    def _due(self, child: Child, memory: WorkerMemory) -> str:
+    def _observe(self, child: Child, handled: int) -> None:
+        """Note a fresh process: what its worker had handled when it was last seen without it is not its own."""
+        life = self._lives.get(child)
+        if child.pid is not None and child.ready.is_set() and (life is None or life.pid != child.pid):
+            limit = self._most_events * (1 + JITTER * self._random())
+            self._lives[child] = _Life(child.pid, self._handled[child], limit, self._resident(child.pid))
+        self._handled[child] = handled
+
+    def _due(self, child: Child) -> str:
         """Return why a worker is to be recycled, nothing if it is not."""
         pid = child.pid
         if pid is None or child.is_told or not child.ready.is_set():
             return ""
-        handled, rss = memory.page.get("handled"), resident_bytes(pid) if self._most_bytes else 0
-        life = self._lives.get(child)
-        if life is None or life.pid != pid:
-            life = self._lives[child] = _Life(pid, handled, self._most_events * (1 + JITTER * self._random()), rss)
-        if self._most_events and handled - life.handled >= life.limit:
-            return f"{handled - life.handled} events"
+        life, rss = self._lives[child], self._resident(pid)
+        handled = self._handled[child] - life.before
+        if self._most_events and handled >= life.limit:
+            return f"{handled} events"
         return f"{show_size(rss)} of memory" if rss and rss >= self._allowed(child, life) else ""
+
+    def _resident(self, pid: int) -> int:
+        """Return the memory of a process; 0 if there is no limit."""
+        return resident_bytes(pid) if self._most_bytes else 0
 
     def _allowed(self, child: Child, life: _Life) -> float:
         """Return how much memory a worker may have; where a fresh one has more, say so once, and let it grow a little."""

@@ -47,6 +47,28 @@ def test_a_worker_is_recycled_after_so_many_events(memory: SharedMemory) -> None
     assert scene.recycled() == ["worker-0"]
 
 
+def test_what_a_process_handles_before_the_first_look_counts(memory: SharedMemory) -> None:
+    """The machine may be busy; what its predecessor did while it was made to end does not."""
+    scene = Scene(memory, max_events_per_worker=100)
+    scene.handle(0, 100)
+    fresh = Recycler(scene.workers, Settings(graceful_timeout=30, max_events_per_worker=100), random=lambda: 0.0)
+    fresh.look(0.0)
+    child = scene.children[0]
+    assert child.log == ["recycle"]
+    scene.handle(0, 500)
+    fresh.look(1.0)
+    child.ready.clear()
+    fresh.look(2.0)
+    child.number = 200
+    child.ready.set()
+    scene.handle(0, 99)
+    fresh.look(3.0)
+    assert child.log == ["recycle"]
+    scene.handle(0, 1)
+    fresh.look(4.0)
+    assert child.log == ["recycle", "recycle"]
+
+
 @pytest.mark.parametrize("dice", [0.0, 0.5, 0.99])
 def test_up_to_a_tenth_is_added_by_chance(memory: SharedMemory, dice: float) -> None:
     """Workers that started together do not end together."""
