@@ -166,6 +166,7 @@ def test_a_refusal_of_the_server_is_a_sentence():
     uvloop.run(main())
 
 
+@pytest.mark.slow
 def test_the_whole_benchmark_prints_json(monkeypatch, capsys):
     """`rig bench --json` is for programs."""
     monkeypatch.setattr(command, "_LATENCY_SECONDS", 0.3)

@@ -3,6 +3,8 @@
 import asyncio
 import signal
 
+import pytest
+
 BEATING = ("--heartbeat-interval", "0.2", "--heartbeat-timeout", "0.2")
 
 
@@ -13,6 +15,7 @@ async def beats(stage, until, count):
     await until(lambda: stage.server.clients[0]["bytes_received"] >= start + count * 30)
 
 
+@pytest.mark.slow
 def test_a_full_ring_pauses_reading_and_loses_nothing(play, until):
     """The server is pushed back, heartbeats go on unanswered, and the same connection brings the rest in order."""
 
@@ -39,6 +42,7 @@ def test_a_full_ring_pauses_reading_and_loses_nothing(play, until):
     play(test)
 
 
+@pytest.mark.slow
 def test_a_handler_that_blocks_stops_no_heartbeat(play, until):
     """The connection belongs to a process that runs nobody's handlers."""
 

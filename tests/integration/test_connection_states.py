@@ -125,6 +125,7 @@ def test_a_run_that_shall_end_for_a_refused_token_does(play, status):
     play(test)
 
 
+@pytest.mark.slow
 def test_a_run_that_shall_end_for_refused_joins_drains_first(play, until):
     """The topics that were joined are handled to the end; one that is refused twice as unauthorised ends the run."""
 

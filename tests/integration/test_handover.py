@@ -73,6 +73,7 @@ def on_one_connection(stage):
     assert stage.client != before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("topics", "rounds"), [(500, 1), pytest.param(64, 5, marks=pytest.mark.slow)])
 def test_a_rotation_under_traffic_loses_nothing(play, until, topics, rounds):
     """Every event is handled, in order for its topic; a few come twice, because there is no cursor."""
@@ -98,6 +99,7 @@ def test_a_rotation_under_traffic_loses_nothing(play, until, topics, rounds):
     play(test, phoenix="1.7.21")
 
 
+@pytest.mark.slow
 def test_a_rotation_during_a_flood_loses_nothing(play, until):
     """The old connection is far behind, and what the new one brings waits for it."""
 
@@ -179,6 +181,7 @@ def test_the_flight_recorder_is_dumped_when_asked(play, until):
     play(test)
 
 
+@pytest.mark.slow
 def test_pushes_that_wait_get_their_replies_across_a_rotation(play, until):
     """No handler hears of a lost connection, and none waits for the others."""
 

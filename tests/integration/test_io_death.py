@@ -110,6 +110,7 @@ def test_killed_under_load_it_comes_back_each_time(play, until, rounds):
     play(test, seconds=110 if rounds > 3 else 45)
 
 
+@pytest.mark.slow
 def test_it_resumes_within_a_second(play, until):
     """From the kill until the last topic is joined again, with nobody's help."""
 
@@ -132,6 +133,7 @@ def test_it_resumes_within_a_second(play, until):
     play(test)
 
 
+@pytest.mark.slow
 def test_a_crash_loop_slows_down_says_why_and_ends_nothing(play, until, monkeypatch):
     """What it printed last is in the reason, which the status shows meanwhile; once it can live again, everything goes on."""
 

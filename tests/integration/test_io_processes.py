@@ -100,6 +100,7 @@ def test_the_status_is_that_of_both_connections(play, until):
     play(test)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rounds", [2, pytest.param(6, marks=pytest.mark.slow)])
 def test_one_that_is_killed_under_load_comes_back_and_the_other_goes_on(play, until, rounds):
     """The other's events have no gap at all; those of the killed one end in a gap, and go on after it, in order."""
@@ -178,6 +179,7 @@ def test_one_that_hangs_holds_up_nobody_else(play, until):
     play(test)
 
 
+@pytest.mark.slow
 def test_pushes_that_wait_hear_of_the_death_of_their_own_io_process(play, until):
     """Those that went by the other go on waiting, until it dies, too."""
 
@@ -203,6 +205,7 @@ def test_pushes_that_wait_hear_of_the_death_of_their_own_io_process(play, until)
     play(test)
 
 
+@pytest.mark.slow
 def test_killed_workers_lose_nothing_of_either_connection(play, until):
     """What was in hand comes twice, whichever ring it was in; the connections know nothing of it."""
 

@@ -83,6 +83,7 @@ def test_every_way_to_enqueue_stores(play, until, recorder):
     play(test)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_lost_connections_and_crashed_channels_lose_nothing(play, until, recorder, seed):
     """Whatever ends between a push and its answer, it is sent again with its key, and order holds."""
@@ -190,6 +191,7 @@ def test_killed_workers_store_each_event_once_if_it_makes_the_key(play, until, r
     play(test)
 
 
+@pytest.mark.slow
 def test_what_could_not_be_sent_is_sent_by_the_next_run(play, until, recorder):
     """SIGTERM while the server is away: what handlers have enqueued is stored before the end, and nothing is lost."""
 
@@ -338,6 +340,7 @@ def test_what_the_server_refuses_becomes_a_dead_letter(play, until, recorder):
     play(test)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", ["1", "64"])
 def test_with_retry_what_the_server_refuses_is_sent_again(play, until, recorder, window):
     """With a window of 1, before anything behind it; after so many times it is a dead letter."""
@@ -410,6 +413,7 @@ def test_a_full_outbox_is_told_to_the_handler(play, until, recorder):
     play(test)
 
 
+@pytest.mark.slow
 def test_a_damaged_database_takes_no_event_down(play, until, recorder):
     """Durable pushes are refused with a sentence that says what to do; once the file is away, they are stored."""
 
@@ -438,6 +442,7 @@ def test_a_damaged_database_takes_no_event_down(play, until, recorder):
     play(test)
 
 
+@pytest.mark.slow
 def test_dead_letters_survive_every_kill_and_can_be_tried_again(play, until):
     """Raw payload, handler, traceback; after `rig deadletters retry` the handler gets the event again."""
 
@@ -467,6 +472,7 @@ def test_dead_letters_survive_every_kill_and_can_be_tried_again(play, until):
     play(test)
 
 
+@pytest.mark.slow
 def test_two_io_processes_send_each_topic_from_one_of_them(play, until, recorder):
     """Order holds for each topic, over the death of one of them too, and also for what a command has stored."""
 

@@ -20,6 +20,7 @@ async def leak(event):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rounds", "limit"), [(1, 2_000), pytest.param(12, 3_000, marks=pytest.mark.slow)])
 def test_recycled_workers_lose_nothing(play, until, rounds, limit):
     """Under load two workers take turns; each life ends with what it had read, and the next goes on after it."""
@@ -83,6 +84,7 @@ def test_a_limit_of_memory_that_no_worker_can_keep_is_warned_of(play):
     play(test)
 
 
+@pytest.mark.slow
 def test_a_worker_that_does_not_finish_is_killed(play, until):
     """A handler that hangs keeps nobody for longer than the graceful time-out; its event comes again, and is not lost."""
 

@@ -107,6 +107,7 @@ def in_order(run):
         assert numbers == sorted(numbers)
 
 
+@pytest.mark.slow
 def test_events_of_a_network_cut_are_filled_in(play, until):
     """What was sent meanwhile comes first, in order and once, and the callbacks hear of it before it comes."""
 
@@ -141,6 +142,7 @@ def test_events_of_a_network_cut_are_filled_in(play, until):
     play(test, history=History(keep=KEEP))
 
 
+@pytest.mark.slow
 def test_callbacks_see_all_three_outcomes(play, until):
     """Nothing was missed, what was missed follows, or the server has forgotten it and says so."""
 
@@ -199,6 +201,7 @@ def test_server_that_restarts_is_asked_for_the_rest(play, until, tmp_path):
     play(test)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rounds", "seed", "options"),
     [
@@ -235,6 +238,7 @@ def test_death_of_an_io_process_neither_loses_nor_repeats_an_event(play, until, 
     play(test, seconds=110, history=History(keep=KEEP))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rounds", "seed"), [(2, 1), pytest.param(15, 2, marks=pytest.mark.slow)])
 def test_death_of_the_whole_run_loses_no_event(play, until, rounds, seed):
     """`kill -9` of the supervisor: the next run asks from the last commit on; only what was not saved yet comes twice."""
@@ -274,6 +278,7 @@ def saved(stage, run):
         return {topic for (topic,) in database.execute("SELECT topic FROM cursors")} >= set(run.topics)
 
 
+@pytest.mark.slow
 def test_drained_run_repeats_nothing(play, until):
     """A clean end saves the cursor of the last event: the next run begins with the one after it."""
 

@@ -15,6 +15,7 @@ def read(file):
     return Path(file).read_text()
 
 
+@pytest.mark.slow
 def test_a_blocked_loop_is_reported_with_its_line(play, until):
     """The stacks of the threads are there although the loop is not; the worker goes on when the handler does."""
 
@@ -37,6 +38,7 @@ def test_a_blocked_loop_is_reported_with_its_line(play, until):
     play(test)
 
 
+@pytest.mark.slow
 def test_a_handler_that_awaits_is_reported_with_its_line_and_again_later_and_later(play, until):
     """The loop lives, so the tasks say what they wait for; each report comes after twice the time of the one before."""
 
@@ -62,6 +64,7 @@ def test_a_handler_that_awaits_is_reported_with_its_line_and_again_later_and_lat
     play(test)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("event", [pytest.param("block", marks=pytest.mark.slow), "hang"])
 def test_a_stalled_worker_is_started_again_where_that_is_wanted(play, until, event):
     """What was in hand comes once more; at the second time it is put aside, and everything else is handled."""
@@ -83,6 +86,7 @@ def test_a_stalled_worker_is_started_again_where_that_is_wanted(play, until, eve
     play(test)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ["report", pytest.param("restart", marks=pytest.mark.slow)])
 def test_a_stopped_worker_is_reported_and_can_be_started_again(play, until, action):
     """A process that a signal has stopped cannot say where it stands; it is ended all the same, or goes on when it may."""
@@ -107,6 +111,7 @@ def test_a_stopped_worker_is_reported_and_can_be_started_again(play, until, acti
     play(test)
 
 
+@pytest.mark.slow
 def test_a_worker_without_events_is_never_reported(play, until):
     """Idle is not stalled; neither is a worker that is slow but gets on inside one record."""
 

@@ -27,6 +27,7 @@ def modes(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder.parent)): oct(stat.S_IMODE(path.lstat().st_mode)) for path in found}
 
 
+@pytest.mark.slow
 def test_a_second_run_on_one_directory_is_refused_in_a_sentence(play):
     """It names the first run, what to do, and leaves the first alone; after its end, even by kill -9, the directory is free."""
 

@@ -9,6 +9,7 @@ import pytest
 CONCURRENCY = 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seed", "rounds"), [(1, 2), *(pytest.param(seed, 12, marks=pytest.mark.slow) for seed in (2, 3, 4))])
 def test_killed_workers_lose_nothing(play, until, seed, rounds):
     """Workers that are killed at random moments are started again, and their successors go on where they were."""
@@ -39,6 +40,7 @@ def test_killed_workers_lose_nothing(play, until, seed, rounds):
     play(test, seconds=110 if rounds > 5 else 45)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_again_and_again_is_started_later_and_later(play, until):
     """The log names the process, how it died, and the pause, which doubles."""
 

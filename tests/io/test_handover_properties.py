@@ -64,7 +64,7 @@ class Play:
         await self.owner.until(lambda: len(self.owner.answered()) == sum(map(len, self.pushes.values())))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 @given(st.lists(step, max_size=30), st.lists(step, max_size=80))
 def test_nothing_is_lost_or_out_of_order(before, during):
     """Events may come twice, never late; pushes come once."""

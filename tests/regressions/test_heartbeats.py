@@ -33,6 +33,7 @@ def test_a_heartbeat_that_the_old_connection_waited_for_does_not_end_the_new_one
     run(test)
 
 
+@pytest.mark.slow
 def test_heartbeats_come_at_their_interval_and_the_server_stays(play) -> None:
     """A server that closes whoever is silent for a while keeps a worker with nothing to say (firezone/firezone#4484)."""
 

@@ -3,6 +3,8 @@
 import asyncio
 import time
 
+import pytest
+
 from mock_server.flood import Flood, FloodRequest
 from tests.client.talking import talking
 from tests.running import run, until
@@ -13,6 +15,7 @@ STALLING = ("--ring-bytes", "64KiB", "--max-frame-bytes", "8KiB", "--pause-limit
 """Small rings, and heartbeats for a server that bears with 1.2 s of silence and waits 0.6 s for a reader."""
 
 
+@pytest.mark.slow
 def test_a_burst_of_five_thousand_arrives_whole_at_a_worker(play) -> None:
     """With the defaults, and a handler that takes its time (phoenix-channels-python-client: 80 % lost)."""
 
@@ -61,6 +64,7 @@ def test_topics_do_not_arrive_in_one_millisecond() -> None:
     run(test)
 
 
+@pytest.mark.slow
 def test_a_worker_that_stalls_costs_no_connection_and_no_event(play) -> None:
     """It may take longer than the server waits for a reader: what comes meanwhile is kept, in order (nats-io/nats.net.v1#506)."""
 

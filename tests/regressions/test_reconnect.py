@@ -40,6 +40,7 @@ def test_a_clean_server_close_with_1000_still_reconnects(play) -> None:
     play(test)
 
 
+@pytest.mark.slow
 def test_after_a_restart_of_the_server_events_are_handled_again(play) -> None:
     """It does not sit there with all its processes alive and consume nothing (celery#8030, celery#8091, celery#9054, arq#435)."""
 
@@ -59,6 +60,7 @@ def test_after_a_restart_of_the_server_events_are_handled_again(play) -> None:
     play(test)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("at_once")
 def test_every_kind_of_close_leads_to_a_reconnect() -> None:
     """Clean or not, with whatever code, a close that we did not ask for is an interruption (supabase/realtime-py#311)."""
@@ -75,6 +77,7 @@ def test_every_kind_of_close_leads_to_a_reconnect() -> None:
     run(test)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("at_once")
 def test_a_connection_given_up_for_its_heartbeats_is_tried_again_until_it_is_there() -> None:
     """A dead link is closed with 1000 by us, and that is no reason to stay away (phoenixframework/phoenix#4944)."""
@@ -158,6 +161,7 @@ def test_a_reply_with_an_unknown_ref_does_not_kill_the_connection() -> None:
     run(test)
 
 
+@pytest.mark.slow
 def test_a_server_that_is_down_is_not_dialled_every_millisecond(monkeypatch) -> None:
     """The waits grow from the first failure on (braverhealth/phoenix-socket-dart#34)."""
     monkeypatch.setattr(random, "random", lambda: 0.9)

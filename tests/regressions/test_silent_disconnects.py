@@ -80,6 +80,7 @@ def test_connected_is_false_from_the_moment_the_link_is_lost() -> None:
     run(test)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("at_once")
 def test_a_link_that_went_without_a_word_is_noticed_by_us() -> None:
     """A half-open link gives no error, and the server does not notice it either (firezone/firezone#1974, #3410)."""
