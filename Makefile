@@ -9,7 +9,7 @@ AUTOBAHN := $(VENV)/autobahn
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow soak soak-short conformance autobahn check fmt bench build clean
+.PHONY: help run test test-slow test-long soak soak-short conformance autobahn check fmt bench build clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,11 +17,14 @@ help:  ## list the targets
 run: $(VENV)/.run  ## the main job: mock server with live traffic, io process, two workers, until Ctrl-C
 	@exec $(BIN)/rig run --workers 2
 
-test: $(VENV)/.dev  ## every test that takes less than a few seconds, in parallel
+test: $(VENV)/.dev  ## every test that takes less than two seconds, in parallel
 	$(BIN)/python -m pytest
 
-test-slow: $(VENV)/.dev  ## the tests that take longer
-	$(BIN)/python -m pytest -m slow -n 2 --timeout 600
+test-slow: $(VENV)/.dev  ## the tests that take up to ten seconds each
+	$(BIN)/python -m pytest -m 'slow and not long'
+
+test-long: $(VENV)/.dev  ## the tests that take longer
+	$(BIN)/python -m pytest -m long --timeout 600
 
 soak-short: $(VENV)/.dev  ## every proof of docs/reliability.md, a few rounds each: some minutes
 	$(BIN)/python -m pytest -m soak -n 2 --timeout 600

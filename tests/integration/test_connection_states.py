@@ -218,7 +218,7 @@ class Cable:
                 await sink.drain()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_half_open_link_is_found_within_its_time(play, until):
     """Nothing comes and nothing is refused: interval + 2 · time-out later the connection is another one, and events come again."""
 

@@ -79,7 +79,7 @@ def test_pushes_that_wait_are_told_that_the_io_process_died(play, until):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rounds", [3, 7])
+@pytest.mark.parametrize("rounds", [3, pytest.param(7, marks=pytest.mark.long)])
 def test_killed_under_load_it_comes_back_each_time(play, until, rounds):
     """Between two deaths events are handled in order; what was lost with the socket is a gap at the end, never a hole within."""
 

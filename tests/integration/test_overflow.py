@@ -343,7 +343,7 @@ def test_spill_that_cannot_be_opened_makes_the_server_wait(play, until):
 
 
 @pytest.mark.timeout(330)
-@pytest.mark.slow
+@pytest.mark.long
 def test_with_the_defaults_every_handler_may_stall_for_two_minutes(play, until):
     """Live traffic goes on for 120 s while nothing is handled: no reconnect, nothing lost, order kept."""
 

@@ -21,7 +21,7 @@ async def leak(event):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("rounds", "limit"), [(1, 2_000), pytest.param(12, 3_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("rounds", "limit"), [(1, 2_000), pytest.param(12, 3_000, marks=pytest.mark.long)])
 def test_recycled_workers_lose_nothing(play, until, rounds, limit):
     """Under load two workers take turns; each life ends with what it had read, and the next goes on after it."""
 

@@ -207,7 +207,7 @@ def test_server_that_restarts_is_asked_for_the_rest(play, until, tmp_path):
     [
         (3, 1, ()),
         pytest.param(3, 2, ("--io-processes", "2"), marks=pytest.mark.slow),
-        *(pytest.param(7, seed, (), marks=pytest.mark.slow) for seed in range(3, 7)),  # deaths in a row make restarts slower
+        *(pytest.param(7, seed, (), marks=pytest.mark.long) for seed in range(3, 7)),  # deaths in a row make restarts slower
     ],
 )
 def test_death_of_an_io_process_neither_loses_nor_repeats_an_event(play, until, rounds, seed, options):
@@ -239,7 +239,7 @@ def test_death_of_an_io_process_neither_loses_nor_repeats_an_event(play, until, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("rounds", "seed"), [(2, 1), pytest.param(15, 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("rounds", "seed"), [(2, 1), pytest.param(15, 2, marks=pytest.mark.long)])
 def test_death_of_the_whole_run_loses_no_event(play, until, rounds, seed):
     """`kill -9` of the supervisor: the next run asks from the last commit on; only what was not saved yet comes twice."""
 

@@ -51,7 +51,7 @@ async def end(rig) -> None:
     assert (await rig.end(), rig.err) == (0, [])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_reconnects_leave_nothing(play, until) -> None:
     """Memory within a twentieth, the same descriptors and threads, and no more than a few files."""
@@ -82,7 +82,7 @@ def test_reconnects_leave_nothing(play, until) -> None:
     play(test, seconds=900.0)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_attempts_that_fail_leave_nothing(play, until) -> None:
     """A server that is away for a month costs no memory either."""

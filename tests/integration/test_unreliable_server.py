@@ -59,7 +59,7 @@ def grown_since(before: tracemalloc.Snapshot) -> int:
     return sum(line.size_diff for line in allocated().compare_to(before, "filename"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_worker_outlives_it(play, until, seed) -> None:
     """It is in all its topics, has handled in order and once what it got, and holds no more than before."""
@@ -101,7 +101,7 @@ def test_a_worker_outlives_it(play, until, seed) -> None:
     play(test, seconds=120.0)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [3, 4])
 def test_a_client_outlives_it(monkeypatch, seed) -> None:
     """It is in all its topics, hears all that is said, and neither a task nor a descriptor nor memory is left over."""

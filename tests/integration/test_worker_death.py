@@ -10,7 +10,7 @@ CONCURRENCY = 8
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seed", "rounds"), [(1, 2), *(pytest.param(seed, 12, marks=pytest.mark.slow) for seed in (2, 3, 4))])
+@pytest.mark.parametrize(("seed", "rounds"), [(1, 2), *(pytest.param(seed, 12, marks=pytest.mark.long) for seed in (2, 3, 4))])
 def test_killed_workers_lose_nothing(play, until, seed, rounds):
     """Workers that are killed at random moments are started again, and their successors go on where they were."""
 
