@@ -53,7 +53,7 @@ def test_a_long_stall_ends_no_connection_and_loses_nothing(play, until):
     """Reading pauses briefly, then goes on for as long as the server sends, and what was spilled comes back in order."""
 
     async def test(stage):
-        rig = await stage.run_worker(*SOON, "--heartbeat-interval", "0.3", "--heartbeat-timeout", "3", topics=4)
+        rig = await stage.run_worker(*SOON, "--heartbeat-interval", "1.5", "--heartbeat-timeout", "1.5", topics=4)
         client = stage.client
         expected = await stage.flood("gated", 20_000, size=1_000)  # done: the server was not held up
         assert rig.said(SPILLING)
