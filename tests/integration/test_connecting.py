@@ -82,7 +82,7 @@ def test_events_and_pushes_travel_by_long_poll(play, until, transport):
         assert (summary["received"], summary["unfinished"]) == (2_020, 0)
         assert bool(rig.said("taking longpoll")) == (transport == "auto")
 
-    play(test, time_scale=0.1)
+    play(test, time_scale=0.5)
 
 
 def test_a_pinned_certificate_is_the_only_one_that_is_accepted(play, until):
