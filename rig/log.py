@@ -111,6 +111,16 @@ def mask_fields(logger: WrappedLogger, name: str, event_dict: EventDict) -> Even
     return {key: _masked(key, value) for key, value in event_dict.items()}
 
 
+def known(**fields: object) -> dict[str, object]:
+    """
+    Return the fields of a line without those that say nothing: None, an empty text, an empty object.
+
+    Raises:
+        Nothing.
+    """
+    return {name: value for name, value in fields.items() if value is not None and value not in ("", {})}
+
+
 class Throttle:
     """
     Decides which of many equal reports is made, so that a peer cannot flood the log.

@@ -305,6 +305,11 @@ def test_a_missing_token_can_be_told_from_a_masked_one():
 # --- throttle
 
 
+def test_fields_that_say_nothing_are_left_out():
+    """What is known to be none at all is something; what is not known is not."""
+    assert log.known(code=None, reason="", payload={}, count=0, left=False, delay=0.0) == {"count": 0, "left": False, "delay": 0.0}
+
+
 def test_the_first_report_is_made_at_once():
     """Nobody waits for the first sign of trouble."""
     assert log.Throttle(interval=10).allow("malformed", now=0.0) == 0

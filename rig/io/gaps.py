@@ -13,7 +13,7 @@ import structlog
 from rig.counters import Page
 from rig.cursors import Cursor
 from rig.gap import Answer, Gap
-from rig.log import Throttle
+from rig.log import Throttle, known
 from rig.phoenix import events
 
 _REPORT_INTERVAL = 5.0
@@ -92,8 +92,5 @@ class Gaps:
             topic=gap.topic,
             outcome=gap.outcome,
             confirmed=gap.confirmed,
-            since=gap.since,
-            missed=gap.missed,
-            reason=gap.reason,
-            **({"suppressed": suppressed} if suppressed else {}),
+            **known(since=gap.since, missed=gap.missed, reason=gap.reason, suppressed=suppressed or None),
         )

@@ -14,7 +14,7 @@ from rig.control import Disconnect, State
 from rig.counters import Page
 from rig.io.states import States
 from rig.io.unjoined import Unjoined
-from rig.log import Throttle, mask
+from rig.log import Throttle, known, mask
 from rig.phoenix import events
 
 DISCONNECTS_KEPT = 16
@@ -183,12 +183,13 @@ class Reporter:
         self._mend("heartbeat")
         self._mend("topics")
         if event.delay is None:
-            log.info("disconnected", code=event.code)
+            if event.code is not None:  # else an attempt was given up, and nothing was connected
+                log.info("disconnected", code=event.code)
             return
         self._page.add("reconnects")
         self._page.add(f"reconnects_{event.cause}")
-        known = event.reason or (f"close code {event.code}" if event.code is not None else str(event.cause))
-        reason = mask(known)[:_LONGEST_REASON]
+        said = event.reason or (f"close code {event.code}" if event.code is not None else str(event.cause))
+        reason = mask(said)[:_LONGEST_REASON]
         self._log_decision(event, reason)
         if event.code is None:
             self._states.failed(reason)
@@ -211,10 +212,10 @@ class Reporter:
         )
         self._disconnects.append(made)
         say = log.error if RULES[event.cause].loud else log.warning
-        say(
-            "not connected" if event.code is None else "connection lost",
+        was_open = event.code is not None
+        fields = known(
             cause=made.cause,
-            closed_by=made.by,
+            closed_by=made.by if was_open else None,  # there was nothing to close
             code=made.code,
             reason=reason,
             heartbeat_age=made.heartbeat_age,
@@ -222,6 +223,7 @@ class Reporter:
             decision=made.decision,
             delay=made.delay,
         )
+        say("connection lost" if was_open else "not connected", **fields)
 
     def _log_quality(self, news: app.State) -> None:
         """Say that a connection that goes on has become worse or better; every other change has a line of its own."""
@@ -242,7 +244,7 @@ class Reporter:
 
     def _not_joined(self, topic: str, message: str, **fields: object) -> None:
         self._joined.discard(topic)
-        self._now_and_then(message, topic, topic=topic, **fields)
+        self._now_and_then(message, topic, topic=topic, **known(**fields))
         self._unjoined.add(topic, message)
         self._weigh_topics()
 
@@ -256,7 +258,8 @@ class Reporter:
         kind = "malformed" if event.sample else "oversize"
         self._page.add(kind, event.count)
         # Not by its reason: that names positions, of which a peer can make up any number.
-        self._now_and_then("frame dropped", kind, reason=event.reason, sample=event.sample.decode(errors="replace"))
+        sample = event.sample.decode(errors="replace")
+        self._now_and_then("frame dropped", kind, **known(reason=event.reason, sample=sample))
 
     def _now_and_then(self, message: str, what: str, **fields: object) -> None:
         suppressed = self._throttle.allow((message, what), time.monotonic())

@@ -18,7 +18,7 @@ from rig.io.patience import Patience
 from rig.io.stream import Means, PushEvent, StoredPush, Stream, Terms
 from rig.io.verdicts import Verdicts
 from rig.io.visits import Visits
-from rig.log import Throttle
+from rig.log import Throttle, known
 from rig.phoenix import Push, events
 from rig.store import Counts, Outbox
 
@@ -195,7 +195,8 @@ class Sender:
         if topic in self._streams:
             suppressed = self._throttle.allow(topic, time.monotonic())
             if suppressed is not None:
-                log.warning("durable pushes wait: their topic is not joined", topic=topic, reason=reason, response=response)
+                fields = known(topic=topic, reason=reason, response=response)
+                log.warning("durable pushes wait: their topic is not joined", **fields)
         self._lost(topic)
         self._visits.refused(topic, unauthorized=unauthorized)
 

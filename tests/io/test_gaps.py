@@ -99,4 +99,5 @@ def test_each_outcome_is_counted_and_said_once_in_a_while(bench: Bench, page: Pa
         ("warning", "not_replayed", "t:2", None),
         ("warning", "not_replayed", "last", 29),
     ]
+    assert not logs[-1].keys() & {"since", "missed"}, "what is not known is left out"
     assert len(bench.told) == 91

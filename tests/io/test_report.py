@@ -170,6 +170,22 @@ def test_each_end_of_a_connection_is_one_line_that_says_everything(
     )
 
 
+def test_an_attempt_that_failed_says_only_what_is_known(reporter: Reporter, logs: Logs) -> None:
+    """Nothing was open: there is no code, no heartbeat, and nobody closed anything."""
+    report(reporter, events.SocketClosed(Cause.REFUSED, None, "connection refused", 0.25, "nobody", "reconnect"))
+
+    assert logs == [
+        {
+            "event": "not connected",
+            "log_level": "warning",
+            "cause": "refused",
+            "reason": "connection refused",
+            "decision": "reconnect",
+            "delay": 0.25,
+        }
+    ]
+
+
 def test_the_latest_ends_are_kept(reporter: Reporter, said: list[State], logs: Logs) -> None:
     """Sixteen of them, oldest first, however many there were."""
     for number in range(40):
@@ -207,6 +223,13 @@ def test_close_that_was_asked_for_is_no_fault(reporter: Reporter, page: Page, lo
     assert (logs[-1]["event"], logs[-1]["log_level"]) == ("disconnected", "info")
 
 
+def test_the_end_during_an_attempt_disconnects_nothing(reporter: Reporter, logs: Logs) -> None:
+    """There is no line about a connection that never was."""
+    report(reporter, events.ConnectDue(0), events.SocketClosed(Cause.REQUESTED, None, "", None))
+
+    assert logs == []
+
+
 @pytest.mark.parametrize(
     ("event", "message"),
     [
@@ -227,6 +250,7 @@ def test_topic_that_is_not_joined_any_more(
 
     assert (where(said[-1]), page.get("joined")) == (("degraded", f"'a' is not joined: {message}", 1), 1)
     assert (logs[before]["event"], logs[before]["topic"], logs[before]["log_level"]) == (message, "a", "warning")
+    assert not [name for name, value in logs[before].items() if value in (None, "", {})], "what is not known is left out"
     assert [entry["event"] for entry in logs[before + 1 :]] == ["degraded"]
 
     report(reporter, events.Joined("a", {}, True))
