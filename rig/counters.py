@@ -65,7 +65,8 @@ IO_COUNTERS = (
 """
 Of the io process. Events: received + recovered (of an earlier run) = routed + unrouted + late (after a drain) + duplicates (by
 cursor); of those routed, the ones that a policy dropped, and those too large for a ring that no store took, are never handled.
-`spill_backlog` is how many events in spill.db no worker is done with.
+`spill_backlog` is how many events in spill.db no worker is done with. `reconnects` are connections that came back after one was
+lost, by what it was lost by; attempts that failed are none.
 """
 IO_HISTOGRAMS = ("heartbeat_rtt",)
 WORKER_COUNTERS = ("handled", "failed", "retried", "redelivered", "quarantined", "invalid", "pushes")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from rig import app
-from rig.backoff import RULES
+from rig.backoff import RULES, Cause
 from rig.control import Disconnect, State
 from rig.counters import Page
 from rig.io.states import States
@@ -66,6 +66,7 @@ class Reporter:
         self._joined: set[str] = set()
         self._disconnects: deque[Disconnect] = deque(maxlen=DISCONNECTS_KEPT)
         self._dialled_ns = 0
+        self._lost_by: Cause | None = None
         self._changed = True
         for gauge in ("connected", "joined", "heartbeat_rtt_ns"):
             page.set(gauge, 0)
@@ -163,6 +164,10 @@ class Reporter:
         took = time.monotonic_ns() - self._dialled_ns
         self._page.set("connected", 1)
         self._page.set("connect_ns", took)
+        if self._lost_by is not None:
+            self._page.add("reconnects")
+            self._page.add(f"reconnects_{self._lost_by}")
+            self._lost_by = None
         log.info("connected", url=self.url, took_ms=round(took / 1e6, 1))
         self._states.opened()
         self.weigh_transport()
@@ -186,14 +191,13 @@ class Reporter:
             if event.code is not None:  # else an attempt was given up, and nothing was connected
                 log.info("disconnected", code=event.code)
             return
-        self._page.add("reconnects")
-        self._page.add(f"reconnects_{event.cause}")
         said = event.reason or (f"close code {event.code}" if event.code is not None else str(event.cause))
         reason = mask(said)[:_LONGEST_REASON]
         self._log_decision(event, reason)
         if event.code is None:
             self._states.failed(reason)
         else:
+            self._lost_by = event.cause
             self._states.lost(reason)
 
     def _log_decision(self, event: events.SocketClosed, reason: str) -> None:

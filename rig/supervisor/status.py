@@ -87,7 +87,7 @@ class Link:
 
     Attributes:
         seconds: State → how long it stood so.
-        reconnects: Cause → how often; those that never came are left out.
+        reconnects: What a connection was lost by → how often another came back after it; what never came about is left out.
         rtt: Seconds that the latest heartbeat took; None if there was none on this connection.
         rtt_p50: Median of all heartbeats, in seconds; None if there was none.
         rtt_p99: Likewise.

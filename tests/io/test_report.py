@@ -137,8 +137,7 @@ def test_lost_connection_says_why(
 
     state = "offline" if event.code is None else "connecting"
     assert where(said[-1]) == (state, reason, 0)
-    assert (page.get("connected"), page.get("joined"), page.get("reconnects")) == (0, 0, 1)
-    assert page.get(f"reconnects_{event.cause}") == 1
+    assert (page.get("connected"), page.get("joined")) == (0, 0)
     assert (logs[-1]["event"], logs[-1]["reason"], logs[-1]["delay"]) == (message, reason, 0.5)
 
     report(reporter, events.ConnectDue(1))
@@ -184,6 +183,31 @@ def test_an_attempt_that_failed_says_only_what_is_known(reporter: Reporter, logs
             "delay": 0.25,
         }
     ]
+
+
+def test_attempts_before_the_first_connection_are_no_reconnects(reporter: Reporter, page: Page, logs: Logs) -> None:
+    """However often a run has to knock, nothing was lost."""
+    for _ in range(3):
+        report(reporter, events.SocketClosed(Cause.REFUSED, None, "refused", 0.5))
+    opened(reporter)
+
+    assert (page.get("reconnects"), page.get("reconnects_refused")) == (0, 0)
+
+
+def test_a_reconnect_is_a_connection_that_came_back(reporter: Reporter, page: Page, logs: Logs) -> None:
+    """It counts once it is there, for what the last one was lost by, whatever kept the attempts between from it."""
+    opened(reporter)
+    report(reporter, events.SocketClosed(Cause.DRAINING, 1012, "restart", 0.5))
+    for _ in range(3):
+        report(reporter, events.SocketClosed(Cause.REFUSED, None, "refused", 0.5))
+    assert page.get("reconnects") == 0
+
+    opened(reporter)
+    assert (page.get("reconnects"), page.get("reconnects_draining"), page.get("reconnects_refused")) == (1, 1, 0)
+
+    report(reporter, events.SocketClosed(Cause.LINK_LOST, 1006, "", 0.5))
+    opened(reporter)
+    assert (page.get("reconnects"), page.get("reconnects_draining"), page.get("reconnects_link_lost")) == (2, 1, 1)
 
 
 def test_the_latest_ends_are_kept(reporter: Reporter, said: list[State], logs: Logs) -> None:
