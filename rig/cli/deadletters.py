@@ -7,6 +7,7 @@ import click
 
 from rig.cli.options import SOURCES_NOTE, with_settings
 from rig.cli.stored import (
+    ID,
     Selection,
     change_rows,
     confirm,
@@ -74,7 +75,7 @@ def list_(loaded: Loaded, topic: Pattern | None, kind: str | None, *, everything
 
 @deadletters.command
 @with_settings("deadletters")
-@click.argument("ids", nargs=-1, required=True, type=click.IntRange(min=1), metavar="ID...")
+@click.argument("ids", nargs=-1, required=True, type=ID, metavar="ID...")
 def show(loaded: Loaded, ids: tuple[int, ...]) -> int:
     """Show dead letters in full. Ends with 1 if one is not there."""
     return on_shelf(loaded, DeadLetters, lambda shelf: show_rows(shelf, ids, as_json=loaded.settings.json))
@@ -90,7 +91,7 @@ def retry(loaded: Loaded, ids: tuple[int, ...], topic: Pattern | None, kind: str
     Try dead letters again.
 
     A push goes to the end of the outbox, with the idempotency key that it had. An event goes to its handler once a run has the
-    state directory.
+    state directory. Ends with 1 if one of the ids is not there; the others are tried all the same.
     """
     selection = select(ids, topic, kind, everything=everything)
     return on_shelf(
@@ -105,7 +106,7 @@ def retry(loaded: Loaded, ids: tuple[int, ...], topic: Pattern | None, kind: str
 @selection_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def purge(loaded: Loaded, ids: tuple[int, ...], topic: Pattern | None, kind: str | None, *, everything: bool, yes: bool) -> int:
-    """Delete dead letters."""
+    """Delete dead letters. Ends with 1 if one of the ids is not there; the others are deleted all the same."""
     selection = select(ids, topic, kind, everything=everything)
     confirm("Delete dead letters?", yes=yes)
     return on_shelf(

@@ -4,6 +4,7 @@ import click
 
 from rig.cli.options import SOURCES_NOTE, with_settings
 from rig.cli.stored import (
+    ID,
     Selection,
     change_rows,
     confirm,
@@ -64,7 +65,7 @@ def list_(loaded: Loaded, topic: Pattern | None, *, everything: bool) -> int:
 
 @outbox.command
 @with_settings("outbox")
-@click.argument("ids", nargs=-1, required=True, type=click.IntRange(min=1), metavar="ID...")
+@click.argument("ids", nargs=-1, required=True, type=ID, metavar="ID...")
 def show(loaded: Loaded, ids: tuple[int, ...]) -> int:
     """Show pushes in full. Ends with 1 if one is not there."""
     return on_shelf(loaded, Outbox, lambda shelf: show_rows(shelf, ids, as_json=loaded.settings.json))
@@ -78,7 +79,7 @@ def retry(loaded: Loaded, ids: tuple[int, ...], topic: Pattern | None, *, everyt
     """
     Try pushes again as if they were new.
 
-    It is forgotten how often they have failed.
+    It is forgotten how often they have failed. Ends with 1 if one of the ids is not there; the others are tried all the same.
     """
     selection = select(ids, topic, everything=everything)
     return on_shelf(
@@ -92,7 +93,7 @@ def retry(loaded: Loaded, ids: tuple[int, ...], topic: Pattern | None, *, everyt
 @selection_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def purge(loaded: Loaded, ids: tuple[int, ...], topic: Pattern | None, *, everything: bool, yes: bool) -> int:
-    """Delete pushes: they are never sent."""
+    """Delete pushes: they are never sent. Ends with 1 if one of the ids is not there; the others are deleted all the same."""
     selection = select(ids, topic, everything=everything)
     confirm("Delete pushes that the server does not have?", yes=yes)
     return on_shelf(

@@ -7,7 +7,7 @@ run that has the same database open waits for neither.
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -26,6 +26,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 _PAGE = 500
 _LISTED = 100
+ID = click.IntRange(min=1, max=2**63 - 1)
+"""What SQLite can give a row as its id."""
 
 
 class Shelf(Protocol):
@@ -94,7 +96,7 @@ def topic_option(function: Function) -> Function:
 def selection_options(function: Function) -> Function:
     """Give a command ids and `--all`."""
     decorated = click.option("--all", "everything", is_flag=True, help="All there are.")(function)
-    return click.argument("ids", nargs=-1, type=click.IntRange(min=1), metavar="[ID]...")(decorated)
+    return click.argument("ids", nargs=-1, type=ID, metavar="[ID]...")(decorated)
 
 
 def select(ids: tuple[int, ...], topic: Pattern | None, kind: str | None = None, *, everything: bool) -> Selection:
@@ -178,14 +180,12 @@ async def show_rows(shelf: Shelf, ids: tuple[int, ...], *, as_json: bool) -> int
     for id in ids:
         row = await shelf.get(id)
         if row is None:
-            missing.append(str(id))
+            missing.append(id)
         elif as_json:
             write_objects([row])
         else:
             print_row(row)
-    if missing:
-        click.echo(f"Error: there is no {', '.join(missing)}: it may have been sent, retried or purged since", err=True)
-    return 1 if missing else 0
+    return _end(missing)
 
 
 async def export_rows(shelf: Shelf, selection: Selection) -> int:
@@ -204,7 +204,7 @@ async def change_rows(
     selection: Selection, shelf: Shelf, change: Callable[..., Awaitable[int]], done: str, *, as_json: bool
 ) -> int:
     """
-    Retry or purge rows, say how many there were, and return 1 if there was none of those that were named.
+    Retry or purge rows, say how many there were, and return 1 if one of those that were named is not there.
 
     Args:
         change: A method of the shelf, which takes ids, or nothing for all.
@@ -214,12 +214,16 @@ async def change_rows(
     Raises:
         StoreFailed: If the database does not do it.
     """
+    count, found = 0, set[int]()
     if selection.all:
         count = await change()
     else:
-        count = sum([await change([row.id for row in page]) async for page in selection.pages(shelf)])
+        async for page in selection.pages(shelf):
+            ids = [row.id for row in page]
+            found.update(ids if selection.ids else ())
+            count += await change(ids)
     click.echo(msgspec.json.encode({done: count}).decode() if as_json else f"{count} {done}")
-    return 1 if selection.ids and not count else 0
+    return _end([id for id in selection.ids if id not in found])
 
 
 def confirm(question: str, *, yes: bool) -> None:
@@ -235,6 +239,14 @@ def confirm(question: str, *, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise click.UsageError("There is no terminal to ask at: add --yes if you are sure.")
     click.confirm(question, abort=True)
+
+
+def _end(missing: Sequence[int]) -> int:
+    """Name the ids that are not there, each once, and return the exit code."""
+    if missing:
+        ids = ", ".join(map(str, dict.fromkeys(missing)))
+        click.echo(f"Error: there is no {ids}: it may have been sent, retried or purged since", err=True)
+    return 1 if missing else 0
 
 
 def _pattern(context: click.Context, parameter: click.Parameter, value: str | None) -> Pattern | None:

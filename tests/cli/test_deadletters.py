@@ -101,6 +101,38 @@ def test_retry_puts_a_push_back_and_marks_an_event(letters, folder):
     assert letters("retry", "3").exit_code == 1
 
 
+@pytest.mark.parametrize(("command", "done"), [(("retry",), "retried"), (("purge", "--yes"), "purged")])
+def test_an_id_that_is_not_there_is_named_and_the_others_are_done(letters, folder, command, done):
+    """Each once, whatever the format; it ends with 1 as `show` does, so that a script hears of it."""
+    result = letters(*command, "99", "2", "98", "99")
+
+    assert (result.exit_code, result.stdout) == (1, f"1 {done}\n")
+    assert result.stderr == "Error: there is no 99, 98: it may have been sent, retried or purged since\n"
+    result = letters(*command, "3", "97", "--json")
+    assert (result.exit_code, result.stdout) == (1, f'{{"{done}":1}}\n')
+    assert "there is no 97" in result.stderr
+
+    async def look(outbox, dead):
+        return [letter.id for letter in await dead.page(0, 9) if not letter.retry]
+
+    assert with_store(folder, look) == [1]
+
+
+def test_ids_that_are_all_there_end_with_0(letters):
+    """Whether one of them is said twice or not."""
+    result = letters("retry", "1", "3", "1")
+
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "2 retried\n", "")
+
+
+def test_an_id_that_none_can_have_is_a_wrong_argument(letters):
+    """It is refused before anything is done."""
+    for command in (("show",), ("retry",), ("purge", "--yes")):
+        for id in ("0", "x", str(2**63)):
+            assert letters(*command, "1", id).exit_code == 2
+    assert ids(letters("list", "--json")) == [1, 2, 3]
+
+
 def test_purge_deletes_what_is_meant(letters):
     """Of one kind, then all."""
     assert letters("purge", "--kind", "push", "--yes").stdout == "1 purged\n"

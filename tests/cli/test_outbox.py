@@ -176,19 +176,22 @@ def test_what_is_meant_must_be_said_once(rig, shop, command, arguments):
 
 
 def test_retry_forgets_the_failed_attempts(rig, shop):
-    """By id, or all; an id that is not there ends with 1."""
+    """By id, or all; an id that is not there is named, and ends with 1."""
     assert rig("outbox", "retry", "1").stdout == "1 retried\n"
     assert [row.attempts for row in rows(shop)] == [0, 0, 0]
     assert rig("outbox", "retry", "--all", "--json").stdout == '{"retried":3}\n'
     missing = rig("outbox", "retry", "99")
     assert (missing.exit_code, missing.stdout) == (1, "0 retried\n")
+    assert missing.stderr == "Error: there is no 99: it may have been sent, retried or purged since\n"
 
 
 def test_purge_deletes_only_what_is_meant(rig, shop):
     """By topic, by id, then all."""
     assert rig("outbox", "purge", "--topic", "room:*", "--yes").stdout == "2 purged\n"
     assert [row.key for row in rows(shop)] == ["k3"]
-    assert rig("outbox", "purge", "1", "3", "--yes").stdout == "1 purged\n"
+    some = rig("outbox", "purge", "1", "3", "--yes")
+    assert (some.exit_code, some.stdout) == (1, "1 purged\n")
+    assert some.stderr == "Error: there is no 1: it may have been sent, retried or purged since\n"
     assert rig("outbox", "purge", "--all", "--yes", "--json").stdout == '{"purged":0}\n'
     assert rows(shop) == []
 
