@@ -1,11 +1,5 @@
 """
-The server side of the admin API.
-
-    GET  /livez      200 while the supervisor's loop turns
-    GET  /status     where the run stands
-    GET  /topics     where each topic stands
-    POST /rotate     hand over to another connection; 409 if one stayed where it was
-    POST /flight     write down what the flight recorders hold; 409 if one could not
+The server side of the admin API: JSON over HTTP. `GET /` lists what there is.
 
 What must stay true: nothing here changes a run but by `Run`; a request that fails ends nothing but itself.
 """
@@ -26,6 +20,8 @@ from rig.admin.run import Run
 _ENDING = 1.0
 """Seconds that a request has to end when the run does."""
 _CONFLICT = 409
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 log = structlog.get_logger()
 
@@ -53,36 +49,61 @@ async def serve(run: Run, directory: Path) -> None:
             path.unlink()
 
 
-def application(run: Run) -> web.Application:
-    """Return the routes over one run."""
+class AdminApi:
+    """The handlers, over one run."""
 
-    async def livez(request: web.Request) -> web.Response:
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    async def index(self, request: web.Request) -> web.Response:
+        """List the requests that are understood."""
+        return _json({f"{method} {path}": handler.__doc__ for method, path, handler in self.table()})
+
+    async def livez(self, request: web.Request) -> web.Response:
+        """Answer, as long as the supervisor does."""
         return _json({"alive": True})
 
-    async def status(request: web.Request) -> web.Response:
-        return _json(run.status())
+    async def status(self, request: web.Request) -> web.Response:
+        """Say where the run stands: its connections, its workers, its counts, what is stored."""
+        return _json(self._run.status())
 
-    async def topics(request: web.Request) -> web.Response:
-        return _json({"topics": await run.topics()})
+    async def topics(self, request: web.Request) -> web.Response:
+        """Say where each topic stands."""
+        return _json({"topics": await self._run.topics()})
 
-    async def rotate(request: web.Request) -> web.Response:
-        rotations = await run.rotate()
+    async def rotate(self, request: web.Request) -> web.Response:
+        """Hand over to another connection; 409 if one stayed where it was."""
+        rotations = await self._run.rotate()
         return _json({"io": rotations}, status=_CONFLICT if any(rotation.failure for rotation in rotations) else 200)
 
-    async def flight(request: web.Request) -> web.Response:
-        dumps = await run.dump_flight()
+    async def flight(self, request: web.Request) -> web.Response:
+        """Write down what the flight recorders hold; 409 if one could not."""
+        dumps = await self._run.dump_flight()
         return _json({"io": dumps}, status=_CONFLICT if any(dump.error for dump in dumps) else 200)
 
+    def table(self) -> list[tuple[str, str, _Handler]]:
+        """Return method, path and handler of everything that is understood."""
+        return [
+            ("GET", "/", self.index),
+            ("GET", "/livez", self.livez),
+            ("GET", "/status", self.status),
+            ("GET", "/topics", self.topics),
+            ("POST", "/rotate", self.rotate),
+            ("POST", "/flight", self.flight),
+        ]
+
+
+def application(run: Run) -> web.Application:
+    """Return the routes over one run."""
     app = web.Application(middlewares=[_answer_errors])
-    app.add_routes([web.get("/livez", livez), web.get("/status", status), web.get("/topics", topics)])
-    app.add_routes([web.post("/rotate", rotate), web.post("/flight", flight)])
+    add = {"GET": app.router.add_get, "POST": app.router.add_post}
+    for method, path, handler in AdminApi(run).table():
+        add[method](path, handler)
     return app
 
 
 @web.middleware
-async def _answer_errors(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
+async def _answer_errors(request: web.Request, handler: _Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except web.HTTPException as exc:

@@ -70,6 +70,22 @@ def test_what_can_be_asked(tmp_path):
     run(test)
 
 
+def test_the_root_lists_what_can_be_asked(tmp_path):
+    """One line for each, itself included; a path that is listed is there."""
+
+    async def test():
+        async with serving(tmp_path):
+            status, routes = await ask(tmp_path, "GET", "/")
+            assert status == 200
+            assert set(routes) == {"GET /", "GET /livez", "GET /status", "GET /topics", "POST /rotate", "POST /flight"}
+            for route, line in routes.items():
+                assert line.endswith("."), route
+                assert "\n" not in line, route
+                assert (await ask(tmp_path, *route.split()))[0] == 200, route
+
+    run(test)
+
+
 def test_what_did_not_come_about_is_a_conflict(tmp_path):
     """A script needs to look at the status only."""
 
@@ -84,7 +100,8 @@ def test_what_did_not_come_about_is_a_conflict(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status"), [("GET", "/rotate", 405), ("POST", "/status", 405), ("GET", "/nothing", 404)]
+    ("method", "path", "status"),
+    [("GET", "/rotate", 405), ("POST", "/status", 405), ("GET", "/nothing", 404), ("POST", "/", 405)],
 )
 def test_what_there_is_not_is_said_in_json(tmp_path, method, path, status):
     """To look at a run changes nothing, whatever is typed."""
