@@ -28,6 +28,7 @@ Every exception that rig raises on purpose, in one tree.
     ├── HandOverFailed              no second connection took the place of the first, which stays
     ├── TokenNotStored              the keyring or the folder did not take, or give up, a token
     ├── StoreFailed                 the store did not take it: disk full, file damaged, not writable
+    │   ├── StoreUnusable           … and never will: it is no database that this rig can read
     │   └── OutboxFull              … because the outbox holds as much as it may
     ├── ConnectionLost              the connection ended while something waited for it
     ├── JoinRefused, JoinTimeout    a join was answered with an error, or not at all
@@ -95,6 +96,10 @@ class StoreFailed(RigError):
     def __init__(self, path: str, reason: str, remedy: str) -> None:
         self.path, self.reason, self.remedy = path, reason, remedy
         super().__init__(f"{path} failed ({reason}): {remedy}")
+
+
+class StoreUnusable(StoreFailed):
+    """The file is no database, damaged, or written by another program or a newer rig: it does not get well by itself."""
 
 
 class OutboxFull(StoreFailed):

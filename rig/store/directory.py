@@ -77,6 +77,11 @@ class StateDirectory:
         return self.path / "rig.db"
 
     @property
+    def has_database(self) -> bool:
+        """True if there is something where the database belongs."""
+        return self.database.exists()
+
+    @property
     def spill(self) -> Path:
         """Events that the workers were too slow for."""
         return self.path / "spill.db"

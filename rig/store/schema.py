@@ -15,7 +15,7 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from rig.errors import StoreFailed
+from rig.errors import StoreUnusable
 
 Step = tuple[str, ...]
 """SQL statements that bring a database from one version to the next."""
@@ -96,7 +96,7 @@ def migrate(connection: sqlite3.Connection, schema: Schema, path: Path) -> None:
     Bring a database to the version that this rig knows; all steps or none.
 
     Raises:
-        StoreFailed: If a newer rig or another program has written it.
+        StoreUnusable: If a newer rig or another program has written it.
         sqlite3.Error: If it cannot be read or written.
     """
     if version(connection, schema, path) == schema.version:
@@ -121,7 +121,7 @@ def version(connection: sqlite3.Connection, schema: Schema, path: Path) -> int:
     Return how many steps a database has gone through.
 
     Raises:
-        StoreFailed: If a newer rig or another program has written it.
+        StoreUnusable: If a newer rig or another program has written it.
         sqlite3.Error: If it cannot be read.
     """
     # First whether it is empty: another process may make the tables now, and these come together with the two numbers.
@@ -129,9 +129,9 @@ def version(connection: sqlite3.Connection, schema: Schema, path: Path) -> int:
     (steps,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     if application != schema.application_id and not empty:
-        raise StoreFailed(str(path), "it is the database of another program", "name another folder with --state-dir")
+        raise StoreUnusable(str(path), "it is the database of another program", "name another folder with --state-dir")
     if steps > schema.version:
-        raise StoreFailed(
+        raise StoreUnusable(
             str(path),
             f"a newer rig has written it: version {steps} of the tables, and this one knows {schema.version}",
             "update rig, or name another folder with --state-dir",

@@ -63,7 +63,8 @@ class Store:
             clock: Unix time in seconds.
 
         Raises:
-            StoreFailed: If it is no database, is damaged, of a newer rig, or cannot be written.
+            StoreUnusable: If it is no database, is damaged, of another program or of a newer rig. It is left as it is.
+            StoreFailed: If it cannot be opened or written.
         """
         path = Path(path)
         connection = Connection(path, sync, schema)

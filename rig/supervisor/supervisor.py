@@ -39,6 +39,7 @@ from rig.supervisor.operations import Operations
 from rig.supervisor.state import claimed
 from rig.supervisor.status import Status, overall
 from rig.supervisor.status_lines import summarise, tell_status
+from rig.supervisor.store import insist_usable
 from rig.worker.describe import Description
 
 _LEAVING = 10.0
@@ -80,7 +81,8 @@ class Supervisor:
         Run until a signal, and return the exit code.
 
         Raises:
-            AppError: If the application, or the bundled mock server, cannot be started, or the state directory not be used.
+            AppError: If the application, or the bundled mock server, cannot be started, or the state directory, or the store in it,
+                not be used.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -96,6 +98,7 @@ class Supervisor:
             if mock:
                 log.info("no --url: the bundled mock server plays the Max platform", url=mock.url)
             with claimed(self._settings, description.name) as directory:
+                await insist_usable(directory, self._settings.store_sync)
                 url = (mock.url,) if mock else self._settings.url
                 self._settings = msgspec.structs.replace(self._settings, url=url, state_dir=str(directory.path))
                 memory = _make_memory(self._settings, len(description.joins))

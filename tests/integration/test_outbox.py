@@ -415,13 +415,21 @@ def test_a_full_outbox_is_told_to_the_handler(play, until, recorder):
 
 @pytest.mark.slow
 def test_a_damaged_database_takes_no_event_down(play, until, recorder):
-    """Durable pushes are refused with a sentence that says what to do; once the file is away, they are stored."""
+    """Not even one that an io process finds so in the middle of a run: durable pushes are refused with a sentence that says what to
+    do; once the file is away, they are stored."""
 
     async def test(stage):
-        stage.state.mkdir(mode=0o700)
-        database = stage.state / "rig.db"
-        database.write_bytes(b"this is no database" * 1000)
         rig = await stage.run_worker(topics=2)
+        database = stage.state / "rig.db"
+        await until(database.exists)
+        first = stage.client
+        [pid] = rig.pids("rig.io")
+        os.kill(pid, signal.SIGSTOP)
+        for path in stage.state.glob("rig.db-*"):
+            path.unlink()
+        database.write_bytes(b"this is no database" * 1000)
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: stage.server.clients and stage.client != first and stage.joined() == set(stage.topics))
         stage.server.publish("room:0", "deposit", {"i": 1})
         await until(lambda: stage.ledger.all("refused"))
         await stage.flood("tick", 100)

@@ -49,6 +49,31 @@ def test_a_second_run_on_one_directory_is_refused_in_a_sentence(play):
     play(test)
 
 
+def test_a_store_that_is_no_database_is_told_in_a_sentence_and_left_alone(play):
+    """Nothing is started, nothing is joined; once the file is moved away, the same command runs."""
+
+    async def test(stage):
+        stage.state.mkdir(mode=0o700)
+        database, content = stage.state / "rig.db", b"this is no database " * 500
+        database.write_bytes(content)
+        arguments = ("run", "ledger_app:app", "--app-dir", str(Path(__file__).parent), "--url", stage.server.url, "--workers", "1")
+        refused = await stage.rig(*arguments, "--state-dir", str(stage.state))
+
+        assert await refused.end() == START_UP
+        assert refused.err == [
+            f"Error: the run has not started, because it could store nothing: {database} failed (file is not a database): "
+            "while no run uses it, move the file away together with its -wal and -shm, to start with an empty one, or put back "
+            "a sound copy; the .recover command of the sqlite3 program reads what is left in it"
+        ]
+        assert database.read_bytes() == content
+        assert not stage.server.clients
+        database.rename(stage.folder / "broken.db")
+        rig = await stage.run_worker("--workers", "1", topics=2)
+        await rig.drain()
+
+    play(test)
+
+
 def test_nobody_else_can_read_what_a_run_keeps(play, until):
     """The folder is 0700 and everything in it 0700 or 0600, during a run and after it, whatever the umask."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from rig.errors import StoreFailed
+from rig.errors import StoreFailed, StoreUnusable
 from rig.store import SPILL, Cursors, DeadLetters, NewLetter, NewPush, Outbox, Spill, SpillRow, Store
 from rig.store.failure import store_failed
 from tests.running import run
@@ -55,7 +55,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path, content):
     (tmp_path / "rig.db").write_bytes(content)
 
     async def test() -> None:
-        with pytest.raises(StoreFailed, match=r"rig\.db failed \(.*\): end the run, move the file away"):
+        with pytest.raises(StoreUnusable, match=r"rig\.db failed \(.*\): while no run uses it, move the file away .* sound copy"):
             await Store.open(tmp_path / "rig.db")
 
     run(test)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rig.errors import OutboxFull, StoreFailed
+from rig.errors import OutboxFull, StoreFailed, StoreUnusable
 from rig.store import SPILL, STATE, Schema, Store
 from rig.store.schema import migrate, version
 
@@ -379,7 +379,7 @@ def test_a_newer_file_is_not_touched(opened):
     async def test() -> None:
         await (await opened(schema=NEW)).close()
         before = (opened.folder / "rig.db").read_bytes()
-        with pytest.raises(StoreFailed, match=r"newer rig .*version 2 .*this one knows 1\): update rig"):
+        with pytest.raises(StoreUnusable, match=r"newer rig .*version 2 .*this one knows 1\): update rig"):
             await opened(schema=OLD)
         assert (opened.folder / "rig.db").read_bytes() == before
 
@@ -395,7 +395,7 @@ def test_the_database_of_another_program_is_left_alone(opened):
         other.commit()
         other.close()
         before = (opened.folder / "rig.db").read_bytes()
-        with pytest.raises(StoreFailed, match=r"another program\): name another folder with --state-dir"):
+        with pytest.raises(StoreUnusable, match=r"another program\): name another folder with --state-dir"):
             await opened()
         assert (opened.folder / "rig.db").read_bytes() == before
 
