@@ -15,6 +15,7 @@ _OF_IO = (
     *("batches", "received", "routed", "unrouted", "late", "dropped", "malformed", "oversize", "reconnects"),
     *("recovered", "dropped_oldest", "dropped_newest", "dropped_latest", "dropped_large", "spilled", "spill_backlog"),
 )
+_OF_PUSHES = ("durable_stored", "durable_refused", "durable_acknowledged", "durable_buried")
 _OF_CURSORS = ("duplicates", "gaps_nothing_missed", "gaps_replayed", "gaps_not_replayed")
 _WORST_FIRST = ("draining", "offline", "connecting", "degraded", "connected")
 _ENDS_KEPT = 16
@@ -24,7 +25,8 @@ _ENDS_KEPT = 16
 class Totals:
     """
     Counts since the start. `handled` events are done with and committed, those that were given up included; `late` ones came
-    after the drain had begun, and nobody handles them.
+    after the drain had begun, and nobody handles them. `durable_stored` are the durable pushes of the handlers; those of `rig push
+    --durable` count when they are acknowledged, or buried: with the dead letters.
     """
 
     batches: int
@@ -54,6 +56,10 @@ class Totals:
     gaps_nothing_missed: int
     gaps_replayed: int
     gaps_not_replayed: int
+    durable_stored: int
+    durable_refused: int
+    durable_acknowledged: int
+    durable_buried: int
 
     @property
     def unfinished(self) -> int:
@@ -114,7 +120,7 @@ class Status:
 
     def totals(self) -> Totals:
         """Return the counts since the start."""
-        of_io = {name: _sum(self._memory.io_pages, name) for name in (*_OF_IO, *_OF_CURSORS)}
+        of_io = {name: _sum(self._memory.io_pages, name) for name in (*_OF_IO, *_OF_CURSORS, *_OF_PUSHES)}
         return Totals(**of_io, **{name: _sum(self._pages, name) for name in WORKER_COUNTERS})
 
     def interval(self) -> Interval:

@@ -7,6 +7,7 @@ import msgspec
 import structlog
 
 from rig.control import State
+from rig.log import known
 from rig.supervisor.status import Status, millis
 
 log = structlog.get_logger()
@@ -41,19 +42,24 @@ async def tell_status(status: Status, state: Callable[[], State], interval: floa
         )
 
 
-def summarise(status: Status, *, recycled: int) -> None:
+def summarise(status: Status, *, recycled: int, waiting: int | None) -> None:
     """
-    Write the last line: every count that is not 0.
+    Write the last line: every count that is not 0. Of durable pushes, where there were any, what became of all.
 
     Args:
         status: What was counted.
         recycled: Workers that were replaced because of their age or size.
+        waiting: Durable pushes that are left for the next run; None if that is not known.
 
     Raises:
         Nothing.
     """
     totals = status.totals()
-    fields = {name: value for name, value in msgspec.to_builtins(totals).items() if value or name in ("received", "handled")}
+    always = {"received", "handled"}
+    if waiting or totals.durable_stored or totals.durable_acknowledged:
+        always |= {"durable_stored", "durable_acknowledged", "durable_waiting"}
+    counts = {**msgspec.to_builtins(totals), "durable_waiting": waiting}
+    fields = known(**{name: value for name, value in counts.items() if value or name in always})
     latency = _latency(status.latency(0.5), status.latency(0.99))
     log.info("done", **fields, **({"recycled": recycled} if recycled else {}), unfinished=totals.unfinished, **latency)
 

@@ -1,11 +1,11 @@
 """
-What the supervisor looks at in the store of a run: before the start, whether it is one.
+What the supervisor looks at in the store of a run: before the start whether it is one, after the end what waits in it.
 
 What must stay true: it is not open here while the io processes of the run are there: they alone write to it.
 """
 
 from rig.errors import AppError, StoreFailed, StoreUnusable
-from rig.store import StateDirectory, Store, Sync
+from rig.store import Outbox, StateDirectory, Store, Sync
 
 
 async def insist_usable(directory: StateDirectory, sync: Sync) -> None:
@@ -31,3 +31,26 @@ async def insist_usable(directory: StateDirectory, sync: Sync) -> None:
         raise AppError(f"the run has not started, because it could store nothing: {exc}") from exc
     except StoreFailed:
         pass  # the io processes say so, and try it again
+
+
+async def count_waiting(directory: StateDirectory, sync: Sync) -> int | None:
+    """
+    Return how many durable pushes wait for the next run; None if that cannot be read.
+
+    Args:
+        directory: The run's.
+        sync: As in `Store.open`.
+
+    Raises:
+        Nothing.
+    """
+    if not directory.has_database:
+        return 0
+    try:
+        store = await Store.open(directory.database, sync)
+        try:
+            return (await Outbox(store).counts()).rows
+        finally:
+            await store.close()
+    except StoreFailed:
+        return None

@@ -29,6 +29,7 @@ from rig.control import (
 )
 from rig.counters import Page, enter_state
 from rig.errors import AppError, AuthenticationFailed, RigError
+from rig.store import StateDirectory
 from rig.supervisor.care import Care
 from rig.supervisor.child import Child, Died
 from rig.supervisor.children import make_ios, make_workers
@@ -39,7 +40,7 @@ from rig.supervisor.operations import Operations
 from rig.supervisor.state import claimed
 from rig.supervisor.status import Status, overall
 from rig.supervisor.status_lines import summarise, tell_status
-from rig.supervisor.store import insist_usable
+from rig.supervisor.store import count_waiting, insist_usable
 from rig.worker.describe import Description
 
 _LEAVING = 10.0
@@ -151,10 +152,16 @@ class Supervisor:
         await asyncio.wait([admin])
         for failed in self._failed(children):
             raise _as_error(failed)
-        summarise(status, recycled=sum(worker.recycled for worker in self._workers))
+        await self._summarise(status)
         if self._refused is not None and not self._forced:
             raise AuthenticationFailed(self._refused)
         return 0 if complete else _FORCED if self._forced else 1
+
+    async def _summarise(self, status: Status) -> None:
+        """Say what became of the run; after a second signal without a look into the store, which might take its time."""
+        directory = StateDirectory(Path(self._settings.state_dir or "."))
+        waiting = None if self._forced else await count_waiting(directory, self._settings.store_sync)
+        summarise(status, recycled=sum(worker.recycled for worker in self._workers), waiting=waiting)
 
     @staticmethod
     def _failed(children: list[Child]) -> list[Failed]:

@@ -34,6 +34,11 @@ def in_all(stage, recorder, topic):
     return arrived + [i for i in Database(stage.state).stored(topic) if i not in arrived]
 
 
+def durable(summary):
+    """Return what the last line says of durable pushes: stored, acknowledged, waiting."""
+    return [summary[f"durable_{what}"] for what in ("stored", "acknowledged", "waiting")]
+
+
 async def all_arrived(stage, until, recorder, count):
     """Return when every push has arrived, and the outbox is empty."""
     await until(lambda: recorder.total >= count)
@@ -49,7 +54,7 @@ def test_what_is_stored_arrives_once_and_in_order(play, until, recorder):
         await stage.flood("flooded_deposit", 1_200)
         await until(lambda: len(stored(stage)) == 1_200)
         await all_arrived(stage, until, recorder, 1_200)
-        await rig.drain()
+        assert durable(await rig.drain()) == [1_200, 1_200, 0]
 
         for topic in stage.topics:
             assert recorder.numbers(topic) == list(range(150))
@@ -200,14 +205,14 @@ def test_what_could_not_be_sent_is_sent_by_the_next_run(play, until, recorder):
         recorder.answer = lambda i: None
         await stage.flood("flooded_deposit", 400)
         await until(lambda: len(stored(stage)) == 400)
-        await rig.drain()
+        assert durable(await rig.drain()) == [400, 0, 400]
         database = Database(stage.state)
         assert all(database.stored(topic) == list(range(100)) for topic in stage.topics)
 
         recorder.answer = lambda i: OK
         rig = await stage.run_worker(topics=4)
         await all_arrived(stage, until, recorder, 400)
-        await rig.drain()
+        assert durable(await rig.drain()) == [0, 400, 0]
 
         assert all(recorder.first_in_order(topic) == list(range(100)) for topic in stage.topics)
 
@@ -227,7 +232,7 @@ def test_a_command_stores_beside_a_run_and_it_is_sent_within_a_second(play, unti
         await until(lambda: recorder.total == 1)
         took = time.monotonic() - printed
         await all_arrived(stage, until, recorder, 1)
-        await rig.drain()
+        assert durable(await rig.drain()) == [0, 1, 0]
 
         assert recorder.pushes["room:1"] == [(1, command.out[0])]
         assert took < 1.0
@@ -330,12 +335,13 @@ def test_what_the_server_refuses_becomes_a_dead_letter(play, until, recorder):
         assert await retry.end() == 0, retry.err
         await until(lambda: recorder.numbers("room:0").count(3) == 2)
         await all_arrived(stage, until, recorder, 10)
-        await rig.drain()
+        summary = await rig.drain()
 
         assert (letter["kind"], letter["topic"], letter["event"]) == ("push", "room:0", "record")
         assert letter["reason"] == 'the server refused it: error {"reason":"sold out"}'
         assert recorder.first_in_order("room:0") == list(range(10))
         assert not database.letters()
+        assert (durable(summary), summary["durable_buried"]) == ([10, 10, 0], 1)
 
     play(test)
 

@@ -38,6 +38,8 @@ def test_totals_are_those_of_all_processes(memory: SharedMemory, clock: Clock) -
     first.set("routed", 10)
     second.set("routed", 5)
     second.set("reconnects", 2)
+    for page in memory.io_pages:
+        page.set("durable_stored", 4)
     for worker, handled in zip(memory.workers, (3, 4), strict=True):
         worker.page.set("handled", handled)
         worker.page.set("failed", 1)
@@ -47,6 +49,7 @@ def test_totals_are_those_of_all_processes(memory: SharedMemory, clock: Clock) -
 
     assert (totals.received, totals.routed, totals.reconnects) == (12, 15, 2)
     assert (totals.handled, totals.failed, totals.quarantined) == (7, 2, 2)
+    assert (totals.durable_stored, totals.durable_acknowledged) == (8, 0)
     assert totals.unfinished == 8
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from rig.errors import AppError, StoreUnusable
-from rig.store import SPILL, StateDirectory, Store
-from rig.supervisor.store import insist_usable
+from rig.store import SPILL, NewPush, Outbox, StateDirectory, Store
+from rig.supervisor.store import count_waiting, insist_usable
 from tests.running import run
 
 
@@ -99,3 +99,37 @@ def test_what_may_get_well_by_itself_keeps_no_run_from_starting(tmp_path):
 
     run(test)
     assert stat.S_ISDIR((tmp_path / "rig.db").stat().st_mode)
+
+
+def test_what_waits_is_counted(tmp_path):
+    """All of it, whoever stored it; the store is closed after that."""
+
+    async def test() -> None:
+        store = await Store.open(tmp_path / "rig.db")
+        await Outbox(store).add([NewPush(f"k{number}", "room:1", "say", b"{}") for number in range(3)])
+        await store.close()
+        assert await count_waiting(StateDirectory(tmp_path), "full") == 3
+
+    run(test)
+    assert [path.name for path in tmp_path.iterdir()] == ["rig.db"]
+
+
+def test_where_nothing_was_stored_nothing_waits(tmp_path):
+    """And no database is made to find that out."""
+
+    async def test() -> None:
+        assert await count_waiting(StateDirectory(tmp_path), "full") == 0
+
+    run(test)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: path.write_bytes(b"no database " * 100)])
+def test_what_cannot_be_counted_is_not_known(tmp_path, make):
+    """The end of a run does not fail because of it."""
+    make(tmp_path / "rig.db")
+
+    async def test() -> None:
+        assert await count_waiting(StateDirectory(tmp_path), "full") is None
+
+    run(test)
