@@ -209,6 +209,9 @@ def test_a_reconnect_is_a_connection_that_came_back(reporter: Reporter, page: Pa
     opened(reporter)
     assert (page.get("reconnects"), page.get("reconnects_draining"), page.get("reconnects_link_lost")) == (2, 1, 1)
 
+    opened(reporter)
+    assert page.get("reconnects") == 2, "nothing was lost before this one"
+
 
 def test_the_latest_ends_are_kept(reporter: Reporter, said: list[State], logs: Logs) -> None:
     """Sixteen of them, oldest first, however many there were."""

@@ -481,6 +481,7 @@ def test_a_refused_join_leaves_the_rows_and_says_so(line: Callable[..., Line], r
     async def main() -> None:
         it = line()
         it.outbox.put("other", 1)
+        it.outbox.put("second", 1)
         await it.start()
         with structlog.testing.capture_logs() as logs:
             for _ in range(3):
@@ -488,8 +489,12 @@ def test_a_refused_join_leaves_the_rows_and_says_so(line: Callable[..., Line], r
             it.sender.note(events.JoinTimedOut("other", 0.1))
             it.sender.note(events.JoinRejected("unknown", {"reason": "no"}, 0.1))
             await it.nothing_arrives()
-        assert [(entry["topic"], entry["response"]) for entry in logs] == [("other", {"reason": "no"})]
-        assert len(it.outbox.rows) == 1
+            it.sender.note(events.JoinTimedOut("second", 0.1))
+        assert [(entry["topic"], entry.get("response", "left out")) for entry in logs] == [
+            ("other", {"reason": "no"}),
+            ("second", "left out"),
+        ]
+        assert len(it.outbox.rows) == 2
         await it.sender.close()
 
     run(main)
