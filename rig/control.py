@@ -117,7 +117,14 @@ class Drain(msgspec.Struct, frozen=True, tag="drain"):
 
 
 class Stop(msgspec.Struct, frozen=True, tag="stop"):
-    """To an io process: leave and close the socket, then end."""
+    """
+    To an io process: leave and close the socket, then end.
+
+    Attributes:
+        within: Seconds until it is killed.
+    """
+
+    within: float
 
 
 class Rotate(msgspec.Struct, frozen=True, tag="rotate"):

@@ -38,6 +38,7 @@ IO_COUNTERS = (
     "pushes_replied",
     "pushes_timed_out",
     "pushes_failed",
+    "pushes_unsent",
     "connect_ns",
     "duplicates",
     "gaps_nothing_missed",
@@ -65,8 +66,9 @@ IO_COUNTERS = (
 """
 Of the io process. Events: received + recovered (of an earlier run) = routed + unrouted + late (after a drain) + duplicates (by
 cursor); of those routed, the ones that a policy dropped, and those too large for a ring that no store took, are never handled.
-`spill_backlog` is how many events in spill.db no worker is done with. `reconnects` are connections that came back after one was
-lost, by what it was lost by; attempts that failed are none.
+`spill_backlog` is how many events in spill.db no worker is done with, `pushes_unsent` how many pushes were given up at the end
+because the server had not taken them. `reconnects` are connections that came back after one was lost, by what it was lost by;
+attempts that failed are none.
 """
 IO_HISTOGRAMS = ("heartbeat_rtt",)
 WORKER_COUNTERS = ("handled", "failed", "retried", "redelivered", "quarantined", "invalid", "pushes")

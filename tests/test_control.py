@@ -62,7 +62,7 @@ TO_CHILD = [
     WorkerSpec(SETTINGS, 1, [FDS, FDS], 11, 12),
     DescribeSpec(SETTINGS),
     Drain(),
-    Stop(),
+    Stop(2.5),
     DumpFlight(7),
     Recycle(),
     DumpStacks(),
@@ -168,7 +168,7 @@ def test_sending_to_nobody_is_harmless() -> None:
             parent.send(Drain())
             await parent.flush()
         parent.close()
-        parent.send(Stop())
+        parent.send(Stop(2.5))
 
     run(main)
 

@@ -101,9 +101,13 @@ class Dispatch:
             self._overflow.judge()
         self._again = [outlet.queued for outlet in self._outlets]
 
+    def stop(self) -> None:
+        """Take no more events."""
+        self._draining = True
+
     async def drain(self) -> None:
         """Take no more events, and return when what was taken is in the rings."""
-        self._draining = True
+        self.stop()
         await self._overflow.drain()
 
     def _publish(self, now_ns: int, *, binary: bool, keep: bool = False) -> bool:

@@ -6,6 +6,7 @@ rings, and it is tried again.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -37,6 +38,8 @@ _LOOK = 0.5
 """Seconds between two looks at what others have written."""
 _REPORT_INTERVAL = 30.0
 """Seconds between two lines about the same fault."""
+_STEPS = 3
+"""Of the end: what the workers wanted stored, the server's last answers, and what became of what was sent."""
 _REMEMBERED = 100_000
 """Topics of which it is remembered whose they are."""
 
@@ -132,14 +135,19 @@ class Keeper:
         if self._redelivery is not None:
             self._redelivery.stop()
 
-    async def close(self) -> None:
-        """Store what is in the rings, and send nothing more. The connection is still open, and so is the database."""
-        await self._storing.close()
+    async def close(self, within: float = math.inf) -> None:
+        """
+        Store what is in the rings, and send nothing more. The connection is still open, and so is the database.
+
+        Args:
+            within: Seconds that there are for it.
+        """
+        await self._storing.close(within / _STEPS)
         tasks = [task for task in (self._task, self._retrying) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._sender.close()
+        await self._sender.close(within / _STEPS)
 
     async def _keep(self) -> None:
         store = await self._open()

@@ -40,6 +40,7 @@ from rig.io.answers import endpoints, fallback, rotated, topics
 from rig.io.auth_failure import AuthFailure
 from rig.io.database import Database
 from rig.io.dispatch import Dispatch
+from rig.io.ending import send_and_leave
 from rig.io.keeper import Keeper
 from rig.io.outlet import Outlet
 from rig.io.overflow import Overflow
@@ -57,6 +58,11 @@ from rig.phoenix import events
 from rig.records import Kind, encode_gap, encode_state
 from rig.renewal import Renewal
 from rig.store import StateDirectory
+
+_ALONE = 5.0
+"""Seconds that the end has without a supervisor."""
+_OF_THE_TIME = 0.9
+"""What of the time until it is killed it waits for the server."""
 
 log = structlog.get_logger()
 
@@ -198,18 +204,23 @@ class IoProcess:
         self._keeper.start()
         settle_garbage_collector()
         self._control.send(Ready())
-        await self._obey()
-        for relay in self._relays:
-            relay.stop()
-        await self._keeper.close()
-        await self._resume.close()
-        await self._close_database()
-        await self._renewal.close()
-        await self._connection.close()
+        await self._end(await self._obey())
+
+    async def _end(self, within: float) -> None:
+        """Keep what is left for the next run, send what was pushed, and leave. The disk does not wait for the server."""
+        deadline = asyncio.get_running_loop().time() + within * _OF_THE_TIME
+        self._dispatch.stop()
+        self._keeper.drain()
         self._overflow.close()
-        await self._spiller.close()
+        await asyncio.gather(self._spiller.close(), self._resume.close(), self._send_and_leave(deadline))
+        await self._close_database()
         await self._dialler.close()
         await self._flight_log.close()
+
+    async def _send_and_leave(self, deadline: float) -> None:
+        await self._keeper.close((deadline - asyncio.get_running_loop().time()) / 2)
+        await self._renewal.close()
+        await send_and_leave(self._relays, self._connection, self._page, deadline)
 
     def _store_in_trouble(self, reason: str) -> None:
         if reason:
@@ -231,8 +242,9 @@ class IoProcess:
         """Make a connection with a core of its own; during a hand-over there are two."""
         return Connection(make_socket(self._spec.settings, rejoin_stopped=True), dial, on_events, flight=self._flight)
 
-    async def _obey(self) -> None:
-        """Return when there is nothing more to do."""
+    async def _obey(self) -> float:
+        """Return when there is nothing more to do, with the seconds that there are for the end."""
+        within = _ALONE
         draining: asyncio.Task[None] | None = None
         async for message in self._control.messages():
             match message:
@@ -246,12 +258,13 @@ class IoProcess:
                     self._control.send(topics(request, self._connection))
                 case DumpFlight(request=request):
                     await self._dump_flight(request)
-                case Stop():
+                case Stop(within=within):
                     break
                 case _:
                     log.error("unexpected message on the control socket", message=type(message).__name__)
         if draining is not None:
             draining.cancel()
+        return within
 
     async def _drain(self) -> None:
         await self._dispatch.drain()

@@ -2,7 +2,8 @@
 The way of a push through the io process: from a worker's ring to the connection, and its result back.
 
 A record of pushes is committed before it is handed on, so a push is sent at most once; what becomes of those that a dead io
-process had taken, nobody knows, and its successor says so with a RESET.
+process had taken, nobody knows, and its successor says so with a RESET. At the end of a run, what the server does not take in time
+is counted as unsent: nobody is left to be told.
 """
 
 import asyncio
@@ -78,6 +79,7 @@ class Relay:
         self._looking: asyncio.TimerHandle | None = None
         self._reading: asyncio.TimerHandle | None = None
         self._throttle = Throttle(_REPORT_INTERVAL)
+        self._last = False
 
     def start(self) -> None:
         """Tell the worker that we are new, then take pushes whenever the doorbell rings."""
@@ -86,13 +88,24 @@ class Relay:
         self._loop.add_reader(self._pushes_bell.fd, self._rung)
         self._rung()
 
-    def stop(self) -> None:
-        """Send what the worker has pushed so far, and take no more."""
-        self._loop.remove_reader(self._pushes_bell.fd)
+    def take_last(self) -> bool:
+        """Take what the worker has left, which is gone, as the server takes it; False if something is still in the ring."""
+        self._last = True
+        if self._reading is not None:
+            self._reading.cancel()
         self._read()
+        return not self._consumer.pending
+
+    def stop(self) -> None:
+        """Take what the server has room for, and no more: the rest is lost, and counted."""
+        self._loop.remove_reader(self._pushes_bell.fd)
+        self.take_last()
         for timer in (self._looking, self._reading):
             if timer is not None:
                 timer.cancel()
+        while records := self._consumer.poll():
+            self._page.add("pushes_unsent", sum(record.count for record in records))
+            self._consumer.commit(records[-1])
 
     def owns(self, push: Push) -> bool:
         """Return True if the push came from this worker."""
@@ -153,7 +166,8 @@ class Relay:
             self._reading = self._loop.call_later(_LOOK_AGAIN, self._read)
 
     def _congested(self) -> bool:
-        return len(self._requests) >= _MOST_IN_HAND or self._unsent_bytes() > _MOST_UNSENT_BYTES
+        many = len(self._requests) >= _MOST_IN_HAND and not self._last  # at the end nobody waits for their results
+        return many or self._unsent_bytes() > _MOST_UNSENT_BYTES
 
     def _take(self, record: Record) -> None:
         try:
@@ -185,7 +199,7 @@ class Relay:
                 self._page.add("pushes_failed")
                 return PushResult(identity, Outcome.REJECTED, reason, b"", True)
             case events.PushInterrupted(reason=reason):
-                self._page.add("pushes_failed")
+                self._page.add("pushes_unsent" if self._last and event.push.ref is None else "pushes_failed")
                 return PushResult(identity, Outcome.INTERRUPTED, reason, b"", True)
 
     def _records(self, results: list[PushResult]) -> list[tuple[bytes, Kind, int]]:

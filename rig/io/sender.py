@@ -6,6 +6,7 @@ meanwhile is for nobody. Memory is bounded: so many streams hold rows at a time,
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Collection, Iterable
 
@@ -29,9 +30,9 @@ _PAGE_BYTES = 128 * 1024
 _STREAMS = 2_000
 """Topics that are looked after at a time; the others are looked for again when there are fewer."""
 _LAST_ANSWERS = 1.0
-"""Seconds that the server has at the end to answer what was sent."""
+"""Seconds that the server has at the end, at most, to answer what was sent."""
 _LAST_VERDICTS = 1.5
-"""Seconds that the database has at the end."""
+"""Seconds that the database has at the end, likewise."""
 _RESTART = 1.0
 """Seconds after which a stream that failed unexpectedly is started again."""
 _REPORT_INTERVAL = 5.0
@@ -200,15 +201,20 @@ class Sender:
         self._lost(topic)
         self._visits.refused(topic, unauthorized=unauthorized)
 
-    async def close(self) -> None:
-        """Send nothing more, and store what became of what was sent; the rest is sent by the next run."""
+    async def close(self, within: float = math.inf) -> None:
+        """
+        Send nothing more, and store what became of what was sent; the rest is sent by the next run.
+
+        Args:
+            within: Seconds that there are for the server's last answers, and as many for storing.
+        """
         self._closed = True
         self._visits.close()
         if self._means is None or self._gate is None:
             return
         self._gate.close()
         try:
-            async with asyncio.timeout(_LAST_ANSWERS):
+            async with asyncio.timeout(min(_LAST_ANSWERS, within)):
                 while any(stream.in_flight for stream in self._streams.values()):  # noqa: ASYNC110 - of many streams
                     await asyncio.sleep(0.005)
         except TimeoutError:
@@ -217,7 +223,7 @@ class Sender:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._means.verdicts.close(_LAST_VERDICTS)
+        await self._means.verdicts.close(min(_LAST_VERDICTS, within))
 
     def _open(self, topic: str) -> None:
         if self._closed or self._means is None:

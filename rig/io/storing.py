@@ -9,6 +9,7 @@ was refused may be stored after all.
 """
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -31,7 +32,7 @@ _LARGEST_GROUP = 256
 _TRY_AGAIN = 1.0
 """Seconds after which letters that could not be stored are tried again."""
 _LAST_TRY = 1.5
-"""Seconds that letters have to be stored at the end."""
+"""Seconds that letters have, at most, to be stored at the end."""
 _REPORT_INTERVAL = 5.0
 """Seconds between two lines about the same fault."""
 
@@ -121,13 +122,18 @@ class Storing:
             vital.start(self._bury_all(), "dead letters"),
         ]
 
-    async def close(self) -> None:
-        """Store what is in the rings, and take no more. The workers are gone."""
+    async def close(self, within: float = math.inf) -> None:
+        """
+        Store what is in the rings, and take no more. The workers are gone.
+
+        Args:
+            within: Seconds that there are for it.
+        """
         for inlet in self._inlets:
             self._loop.remove_reader(inlet.bell.fd)
         self._closing = True
         self._rung.set()
-        await asyncio.wait(self._tasks, timeout=_LAST_TRY)
+        await asyncio.wait(self._tasks, timeout=min(_LAST_TRY, within))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -13,6 +13,7 @@ from rig.supervisor.memory import SharedMemory
 
 _OF_IO = (
     *("batches", "received", "routed", "unrouted", "late", "dropped", "malformed", "oversize", "reconnects"),
+    "pushes_unsent",
     *("recovered", "dropped_oldest", "dropped_newest", "dropped_latest", "dropped_large", "spilled", "spill_backlog"),
 )
 _OF_PUSHES = ("durable_stored", "durable_refused", "durable_acknowledged", "durable_buried")
@@ -25,8 +26,9 @@ _ENDS_KEPT = 16
 class Totals:
     """
     Counts since the start. `handled` events are done with and committed, those that were given up included; `late` ones came
-    after the drain had begun, and nobody handles them. `durable_stored` are the durable pushes of the handlers; those of `rig push
-    --durable` count when they are acknowledged, or buried: with the dead letters.
+    after the drain had begun, and nobody handles them; `pushes_unsent` are lost, because the server had not taken them at the end.
+    `durable_stored` are the durable pushes of the handlers; those of `rig push --durable` count when they are acknowledged, or
+    buried: with the dead letters.
     """
 
     batches: int
@@ -45,6 +47,7 @@ class Totals:
     dropped: int
     reconnects: int
     pushes: int
+    pushes_unsent: int
     recovered: int
     dropped_oldest: int
     dropped_newest: int

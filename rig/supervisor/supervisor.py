@@ -44,7 +44,11 @@ from rig.supervisor.store import count_waiting, insist_usable
 from rig.worker.describe import Description
 
 _LEAVING = 10.0
-"""Seconds that the io processes have to leave their topics and close."""
+"""Seconds of --graceful-timeout, at most, that are kept for the io processes to store what is left, to send and to leave."""
+_LEAVING_SHARE = 5
+"""What part of it is kept, of a long one."""
+_STORING = 2.0
+"""Seconds that they have to store what is left, however short it is, up to half of it."""
 _ADMIN_WAITS = 2.0
 """Seconds that the admin API leaves the children to start in peace."""
 _FORCED = 130
@@ -177,9 +181,10 @@ class Supervisor:
     async def _drain(self, keepers: dict[Child, "asyncio.Task[None]"]) -> bool:
         """Stop taking events, finish those in the rings, leave; return False if that was cut short."""
         log.info("draining: handlers finish what was received; a second signal ends it now")
-        complete = True
+        complete, loop = True, asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.graceful_timeout
         try:
-            async with asyncio.timeout(self._settings.graceful_timeout):
+            async with asyncio.timeout_at(deadline - _time_to_leave(self._settings.graceful_timeout)):
                 for io in self._ios:
                     io.tell(Drain())
                 await self._drained.wait()
@@ -191,9 +196,14 @@ class Supervisor:
             complete = False
             for worker in self._workers:
                 worker.kill()
+        within = max(deadline - loop.time(), _STORING)
         for io in self._ios:  # which store what is left, so that the next run finds it
-            io.tell(Stop())
-        await asyncio.wait([keepers[io] for io in self._ios], timeout=_LEAVING)
+            io.tell(Stop(within))
+        await asyncio.wait([keepers[io] for io in self._ios], timeout=within)
+        for io in self._ios:
+            if not keepers[io].done():
+                log.error("process did not end in time, and is killed: what it had not stored is lost", name=io.name)
+                complete = False
         return complete and not self._forced
 
     def _heard(self, child: Child, message: FromChild | Died) -> None:
@@ -259,6 +269,11 @@ def _import_admin() -> Callable[[Run, Path], Coroutine[Any, Any, None]]:
     from rig.admin.server import serve
 
     return serve
+
+
+def _time_to_leave(graceful_timeout: float) -> float:
+    """Return how much of it is kept for the io processes; handlers that end early leave them more."""
+    return min(_LEAVING, max(graceful_timeout / _LEAVING_SHARE, _STORING), graceful_timeout / 2)
 
 
 def _make_memory(settings: Settings, topics: int) -> SharedMemory:

@@ -1,5 +1,6 @@
 """
-A port that leads to the stage's server: one endpoint of a cluster, for tests that shut it, open it again, or cut what goes through.
+A port that leads to the stage's server: one endpoint of a cluster, for tests that shut it, open it again, cut what goes through, or
+let nothing more of it go on.
 """
 
 import asyncio
@@ -22,6 +23,8 @@ class Door:
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
         self.port = 0
         self.knocks = 0
 
@@ -31,6 +34,7 @@ class Door:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.shut()
+        self._flowing.set()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     @property
@@ -52,6 +56,14 @@ class Door:
             for writer in self._writers:
                 writer.transport.abort()
 
+    def stall(self) -> None:
+        """Read nothing more of what comes from this side, as a server that hangs."""
+        self._flowing.clear()
+
+    def flow(self) -> None:
+        """Let all of it go on."""
+        self._flowing.set()
+
     async def _lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.knocks += 1
         task = asyncio.current_task()
@@ -61,16 +73,18 @@ class Door:
         there_reader, there = await asyncio.open_connection("127.0.0.1", self._target)
         self._writers |= {writer, there}
         try:
-            await asyncio.gather(_carry(reader, there), _carry(there_reader, writer))
+            await asyncio.gather(_carry(reader, there, self._flowing), _carry(there_reader, writer))
         finally:
             for end in (writer, there):
                 self._writers.discard(end)
                 end.close()
 
 
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flowing: asyncio.Event | None = None) -> None:
     with contextlib.suppress(ConnectionError):
         while data := await reader.read(1 << 16):
+            if flowing is not None:
+                await flowing.wait()
             writer.write(data)
             await writer.drain()
     with contextlib.suppress(OSError):

@@ -61,6 +61,13 @@ class Question(msgspec.Struct):
     timeout: float | None = None
 
 
+class Jug(msgspec.Struct):
+    """How many pushes to pour out, and how large each is."""
+
+    pushes: int
+    size: int
+
+
 class Deposit(msgspec.Struct):
     """What to store, and where it goes."""
 
@@ -171,6 +178,14 @@ async def tell(event: rig.Event[Tick]) -> None:
     """Push without waiting for a reply."""
     await event.push("broadcast", {"event": "told", "payload": {"i": event.payload.i}}, reply=False)
     note("tell", event.topic, event.payload.i)
+
+
+@app.on("room:*", "pour", retries=0)
+async def pour(event: rig.Event[Jug]) -> None:
+    """Push much, and wait for no reply."""
+    for number in range(event.payload.pushes):
+        await event.push("poured", {"i": number, "pad": "x" * event.payload.size}, reply=False)
+    note("poured", event.topic, event.payload.pushes)
 
 
 @app.on("room:*", "gated_tell")

@@ -54,7 +54,7 @@ def test_it_writes_its_flight_record_when_asked(tmp_path: Path, frames: int) -> 
                 await hear(control, State, state="connected", joined=1)
                 control.send(DumpFlight(7))
                 answer = await hear(control, FlightDumped)
-                control.send(Stop())
+                control.send(Stop(5.0))
                 await process.wait()
             finally:
                 if process.returncode is None:

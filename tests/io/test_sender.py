@@ -1,6 +1,7 @@
 """The outbox on its way to the server."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -654,18 +655,20 @@ def test_the_end_waits_for_answers_and_leaves_the_rest(line: Callable[..., Line]
     run(main)
 
 
+@pytest.mark.parametrize(("last_answers", "within"), [(0.01, math.inf), (60.0, 0.01)])
 def test_the_end_does_not_wait_for_ever(
-    line: Callable[..., Line], run: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    line: Callable[..., Line], run: Callable[..., None], monkeypatch: pytest.MonkeyPatch, last_answers: float, within: float
 ) -> None:
     """A push without an answer stays in the outbox."""
-    monkeypatch.setattr("rig.io.sender._LAST_ANSWERS", 0.01)
+    monkeypatch.setattr("rig.io.sender._LAST_ANSWERS", last_answers)
 
     async def main() -> None:
         it = line()
         it.outbox.put("a", 1)
         await it.start("a")
         await it.arrived(1)
-        await it.sender.close()
+        async with asyncio.timeout(5):
+            await it.sender.close(within)
         assert len(it.outbox.rows) == 1
 
     run(main)

@@ -381,6 +381,21 @@ def test_the_end_says_which_letters_are_lost(scene: Scene, run: Callable[..., No
     run(main)
 
 
+def test_the_end_takes_no_longer_than_it_may(scene: Scene, run: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that hangs keeps a push in the ring, and nobody waiting for it."""
+    monkeypatch.setattr(module, "_LAST_TRY", 60.0)
+
+    async def main() -> None:
+        storing = scene.ready()
+        scene.outbox.gate.clear()
+        scene.lines[0].enqueue(request(1))
+        async with asyncio.timeout(5):
+            await storing.close(0.02)
+
+    run(main)
+    assert scene.lines[0].uncommitted == 1
+
+
 def test_payloads_of_any_size_that_a_ring_takes_are_stored(scene: Scene, run: Callable[..., None]) -> None:
     """A record that fills its eighth of the ring, many times over."""
 

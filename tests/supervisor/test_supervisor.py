@@ -68,6 +68,16 @@ def test_the_drain_waits_for_every_io_process(cast: Cast) -> None:
     assert supervisor._drained.is_set()
 
 
+@pytest.mark.parametrize("graceful_timeout", [0.0, 0.2, 1.0, 4.0, 9.9, 30.0, 600.0])
+def test_the_io_processes_leave_within_the_graceful_timeout(graceful_timeout: float) -> None:
+    """Handlers have half of it at least, and the io processes as much as storing takes, unless it is very short."""
+    leaving = supervisor_module._time_to_leave(graceful_timeout)
+
+    assert leaving <= graceful_timeout / 2
+    assert leaving <= 10.0
+    assert leaving >= min(supervisor_module._STORING, graceful_timeout / 2)
+
+
 def test_too_many_rings_for_the_system_are_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     """The options that help are named."""
 
