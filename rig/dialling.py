@@ -17,7 +17,7 @@ import structlog
 from rig.auth import Token, TokenSource, provider
 from rig.backoff import Cause
 from rig.config import Settings
-from rig.endpoints import Candidate, Choice, Endpoints, endpoints_of, warn_of_risk
+from rig.endpoints import Candidate, Endpoints, endpoints_of, warn_of_risk
 from rig.errors import AuthenticationRefused, ConfigError, RigError
 from rig.log import hide
 from rig.phoenix import events
@@ -37,6 +37,8 @@ class Dialler:
     Attributes:
         endpoints: Where it may connect, and how they have been.
         at: Where the latest connection was made to, None while there is none.
+        fallback: Why its transport is not of the kind that was wanted; empty if it is. Another dialler of the same endpoints may
+            have got one of another kind.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Dialler:
         self._sent: Token | None = None
         self._among: Sequence[Candidate] | None = None
         self.at: Candidate | None = None
+        self.fallback = ""
         in_joins = tokens.gives_tokens and token_mode.startswith(_IN_JOINS)
         self._join_field = token_mode.removeprefix(_IN_JOINS) if in_joins else None
         for candidate in candidates:
@@ -116,7 +119,7 @@ class Dialler:
             among: Where its first attempt may lead, anywhere if None. Once it has a connection it may go anywhere.
         """
         other = copy(self)
-        other.at, other._sent, other._among = None, None, among
+        other.at, other.fallback, other._sent, other._among = None, "", None, among
         return other
 
     async def __call__(self, owner: TransportOwner) -> Transport:
@@ -143,7 +146,7 @@ class Dialler:
                     log.info("endpoint failed", endpoint=candidate.endpoint.display, reason=str(exc))
                 continue
             candidate.opened()
-            self.at, self._among = candidate, None
+            self.at, self.fallback, self._among = candidate, candidate.choice.fallback, None
             self._sent = token if self._join_field is None else None
             self._say_where(candidate)
             return transport
@@ -164,11 +167,6 @@ class Dialler:
     def endpoint(self) -> Endpoint:
         """Where the connection is, or where it goes first."""
         return (self.at or self.endpoints.first).endpoint
-
-    @property
-    def choice(self) -> Choice:
-        """What picks the transport where the connection is, or goes first."""
-        return (self.at or self.endpoints.first).choice
 
     def join_payload(self, payload: Any) -> Any:
         """

@@ -37,6 +37,10 @@ log = structlog.get_logger()
 class Choice(Protocol):
     """What picks the transport; `rig.transport` has it."""
 
+    @property
+    def fallback(self) -> str:
+        """Why the transport that was taken last is not of the kind that was wanted; empty if it is."""
+
     async def dial(self, endpoint: Endpoint, owner: TransportOwner, *, connect_timeout: float, max_frame_bytes: int) -> Transport:
         """
         Return an open transport.

@@ -34,6 +34,8 @@ TRANSPORT = object()
 class Choice:
     """Takes the place of the network: accepts the tokens that it is told, refuses the others."""
 
+    fallback = ""
+
     def __init__(self, *good, refusal=AuthenticationRefused):
         self.good, self.refusal, self.endpoints = good, refusal, []
 
@@ -401,8 +403,29 @@ def test_what_the_settings_hold_of_secrets_is_hidden_before_anything_is_sent(run
     run(main)
 
 
+def test_each_of_two_connections_knows_its_own_transport(run):
+    """What a hand-over gets says nothing of the connection that stays if it is called off."""
+
+    async def main():
+        choice = Choice("token")
+        choice.fallback = "long-poll instead of a WebSocket"
+        old = dialler(Provider("token", "token"), choice)
+        await old(OWNER)
+        new = old.another()
+        assert (old.fallback, new.fallback) == ("long-poll instead of a WebSocket", "")
+
+        choice.fallback = ""
+        await new(OWNER)
+
+        assert (old.fallback, new.fallback) == ("long-poll instead of a WebSocket", "")
+
+    run(main)
+
+
 class Servers:
     """Takes the place of several servers: what each does with a connection, by its host."""
+
+    fallback = ""
 
     def __init__(self, **outcomes):
         self.outcomes, self.asked = outcomes, []

@@ -23,6 +23,8 @@ from tests.transport.raw_server import RawServer, text
 class Choice:
     """Takes the place of the network, and accepts everything."""
 
+    fallback = ""
+
     async def dial(self, endpoint, owner, **limits):
         return object()
 

@@ -1,13 +1,11 @@
-"""What is told of the connection: where it may lead, by what transport, where the topics stand, what a hand-over has come to."""
+"""What is told of the connection: where it may lead, where the topics stand, what a hand-over has come to."""
 
 import asyncio
 import time
 
-from rig.config import Settings
 from rig.control import Endpoints, EndpointState, Rotated, Topics
 from rig.io.handover import HandedOver
 from rig.io.uplink import Uplink
-from rig.transport import TransportChoice
 
 
 def endpoints(connection: Uplink) -> Endpoints:
@@ -33,11 +31,3 @@ def rotated(request: int, result: "asyncio.Future[HandedOver]") -> Rotated:
         return Rotated(request, "", 0, 0.0, str(error))
     done = result.result()
     return Rotated(request, done.endpoint, done.topics, done.seconds, "")
-
-
-def fallback(connection: Uplink, settings: Settings) -> str:
-    """Say why the connection is a long-poll where a WebSocket was wanted; empty if it is what was wanted."""
-    choice = connection.choice
-    if settings.transport == "auto" and isinstance(choice, TransportChoice) and choice.name == "longpoll":
-        return f"long-poll instead of a WebSocket: {choice.reason}"
-    return ""

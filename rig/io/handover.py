@@ -8,6 +8,9 @@ Nothing leaves the old connection before everything is joined on the new one: un
 time, and nothing has happened. Topic by topic, an end of the new connection in between would have taken along those that had moved
 already, and a server that refuses one topic would have split the topics between two connections.
 
+The two may be of different kinds. A WebSocket is not given up for a long-poll to the same endpoint, though: it works, and would be
+back only at the next dial.
+
 What must stay true: if the new connection fails before all are joined, the old one stays as it is; a hand-over ends, once.
 """
 
@@ -147,6 +150,7 @@ class HandOver:
             match event:
                 case events.SocketOpened():
                     self._opened = True
+                    self._weigh()
                 case events.SocketClosed(cause=cause, reason=reason):
                     self.fail(reason or str(cause))
                 case events.JoinRejected(topic=topic, response=response):
@@ -158,6 +162,12 @@ class HandOver:
                 case events.ChannelErrored(topic=topic) | events.ChannelClosed(topic=topic, left=False):
                     self._missing.add(topic)
         self._look()
+
+    def _weigh(self) -> None:
+        """Call it off where it would lead to the same endpoint by a transport that is only a makeshift."""
+        old, new = self.old.dialler, self.new.dialler
+        if new.fallback and not old.fallback and new.at is old.at:
+            self.fail(f"it would be {new.fallback}")
 
     def _join(self, topic: str) -> None:
         self._missing.add(topic)

@@ -36,7 +36,7 @@ from rig.dialling import Dialler
 from rig.errors import RigError, StoreFailed
 from rig.flight import Flight, FlightLog
 from rig.gap import Gap
-from rig.io.answers import endpoints, fallback, rotated, topics
+from rig.io.answers import endpoints, rotated, topics
 from rig.io.auth_failure import AuthFailure
 from rig.io.database import Database
 from rig.io.dispatch import Dispatch
@@ -127,7 +127,7 @@ class IoProcess:
             page=self._page,
             say=self._control.send,
             tell_workers=self._tell_workers,
-            fallback=lambda: fallback(connection, settings),
+            fallback=lambda: connection.fallback,
             name=self._spec.name,
         )
 

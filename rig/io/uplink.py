@@ -19,7 +19,7 @@ from rig.backoff import Random
 from rig.child import collect_garbage
 from rig.connection import Connection, Dial
 from rig.dialling import Dialler
-from rig.endpoints import Candidate, Choice, Health
+from rig.endpoints import Candidate, Health
 from rig.errors import HandOverFailed
 from rig.io.departure import PushEvent, Received
 from rig.io.handover import HandedOver, HandOver, Leg
@@ -150,9 +150,9 @@ class Uplink:
         return self._now.dialler.endpoint.display
 
     @property
-    def choice(self) -> Choice:
-        """What picks the transport there."""
-        return self._now.dialler.choice
+    def fallback(self) -> str:
+        """Why its transport is not of the kind that was wanted; empty if it is."""
+        return self._now.dialler.fallback
 
     def endpoints(self) -> list[tuple[Health, bool]]:
         """Return how each endpoint has been, and whether the connection is there."""

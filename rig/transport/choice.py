@@ -12,6 +12,8 @@ That happens at the next dial; a session that is well is left alone.
 
 A WebSocket has worked once anything came through it. One that opened and ended before that was swallowed by something between,
 and long-poll is tried at the next dial. (phoenix.js pings for this; here the core's heartbeats end such a connection, in 25 s.)
+During a hand-over there are two connections, of which either may be of either kind: one that is not over is not judged, and one of
+two through which something came speaks for both.
 
 Source: phoenix.js `Socket.connectWithFallback` (`longPollFallbackMs`).
 """
@@ -35,6 +37,7 @@ from rig.errors import (
 from rig.transport.base import Transport, TransportOwner
 from rig.transport.endpoint import Endpoint
 from rig.transport.upgrade import dial
+from rig.transport.websocket import WebSocketTransport
 
 Mode = Literal["websocket", "longpoll", "auto"]
 
@@ -74,7 +77,7 @@ class TransportChoice:
         self._mode, self._fallback_timeout, self._clock = mode, fallback_timeout, clock
         self._rest = retry_websocket_after
         self._longest_rest = retry_websocket_after * _LONGEST_REST_FACTOR
-        self._websocket: Transport | None = None
+        self._websockets: list[WebSocketTransport] = []
         self._websocket_worked = False
         self._longpoll_until: float | None = None
 
@@ -99,7 +102,7 @@ class TransportChoice:
             return await _dial_longpoll(endpoint, owner, connect_timeout, max_frame_bytes)
         if self._longpoll_until is not None and self._clock() < self._longpoll_until:
             return await self._remembered(endpoint, owner, connect_timeout, max_frame_bytes)
-        swallowed = self._judge_last_websocket(endpoint)
+        swallowed = self._judge_websockets(endpoint)
         if swallowed is not None:
             return await self._fall_back(endpoint, owner, connect_timeout, max_frame_bytes, blocked=swallowed)
         try:
@@ -111,6 +114,11 @@ class TransportChoice:
             return await self._fall_back(endpoint, owner, connect_timeout, max_frame_bytes, blocked=exc)
         self._take_websocket(transport)
         return transport
+
+    @property
+    def fallback(self) -> str:
+        """Why the transport that was taken last is not of the kind that was wanted; empty if it is."""
+        return f"long-poll instead of a WebSocket: {self.reason}" if self._mode == "auto" and self.name == LONGPOLL else ""
 
     async def _remembered(
         self, endpoint: Endpoint, owner: TransportOwner, connect_timeout: float, max_frame_bytes: int
@@ -138,21 +146,21 @@ class TransportChoice:
         self._take_longpoll(blocked)
         return transport
 
-    def _judge_last_websocket(self, endpoint: Endpoint) -> NotWebSocket | None:
-        """Say whether the last one, which must be over, was swallowed."""
-        last, self._websocket = self._websocket, None
-        if last is None:
-            return None
-        if last.bytes_received > 0:
+    def _judge_websockets(self, endpoint: Endpoint) -> NotWebSocket | None:
+        """Say whether those that are over were swallowed."""
+        known, self._websockets = self._websockets, [websocket for websocket in self._websockets if not websocket.over]
+        if any(websocket.bytes_received for websocket in known):
             self._websocket_worked = True
+            return None
+        if known == self._websockets:
             return None
         return NotWebSocket(endpoint.display, "it opened, but nothing ever came through")
 
-    def _take_websocket(self, transport: Transport) -> None:
+    def _take_websocket(self, transport: WebSocketTransport) -> None:
         if self.name == LONGPOLL:
             log.info("taking websocket again", reason="it gets through now")
         self.name, self.reason = WEBSOCKET, "it gets through"
-        self._websocket = transport
+        self._websockets.append(transport)
 
     def _take_longpoll(self, blocked: ConnectError) -> None:
         if self.name == WEBSOCKET:

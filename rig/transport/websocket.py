@@ -75,6 +75,11 @@ class WebSocketTransport:
         return self._splitter.bytes_received
 
     @property
+    def over(self) -> bool:
+        """True once the connection is gone."""
+        return self._lost
+
+    @property
     def write_buffer_bytes(self) -> int:
         """Bytes that wait for the peer to read."""
         return 0 if self._ws.is_disconnected else self._ws.underlying_transport.get_write_buffer_size()

@@ -110,7 +110,10 @@ class Cluster:
         pushed: (topic, payload) of every push, in the order of arrival.
         peers: Every connection so far.
         dialled: Every URL that was dialled, in order.
+        fallback: Why the transports from now on are not of the kind that was wanted.
     """
+
+    fallback = ""
 
     def __init__(self) -> None:
         self.down: set[str] = set()

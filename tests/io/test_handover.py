@@ -147,6 +147,40 @@ def test_where_the_new_connection_fails_the_old_one_stays(harm, reason):
     run(test)
 
 
+def test_a_websocket_is_not_given_up_for_a_longpoll_to_the_same_server():
+    """It works; that another one did not open in time is no reason to have something worse."""
+
+    async def test():
+        cluster = Cluster()
+        owner = await Owner(cluster).open(*TOPICS)
+        cluster.fallback = "long-poll instead of a WebSocket: no answer"
+        result = owner.uplink.rotate("a test")
+        await owner.until(result.done)
+        with pytest.raises(HandOverFailed, match="it would be long-poll instead of a WebSocket: no answer"):
+            result.result()
+        await owner.until(lambda: cluster.peers[1].closed)
+        assert set(cluster.peers[0].joined) == set(TOPICS)
+        await owner.close()
+
+    run(test)
+
+
+def test_a_longpoll_to_a_better_server_is_taken():
+    """Which server it is counts for more than how it is reached."""
+
+    async def test():
+        cluster = Cluster()
+        cluster.down = {URLS[0]}
+        owner = await Owner(cluster, *URLS[:2], failback_interval=0.02).open(*TOPICS)
+        cluster.down, cluster.fallback = set(), "long-poll instead of a WebSocket: no answer"
+        await owner.until(lambda: len(cluster.peers) > 1 and cluster.peers[0].closed)
+        assert owner.uplink.endpoint.startswith(URLS[0])
+        assert owner.uplink.fallback == cluster.fallback
+        await owner.close()
+
+    run(test)
+
+
 def test_a_join_that_is_not_answered_calls_it_off():
     """By the time-out of a join, as anywhere."""
 

@@ -43,6 +43,32 @@ def test_without_a_hand_over_it_is_its_connection():
     run(test)
 
 
+def test_the_kind_of_transport_is_that_of_the_connection_that_there_is():
+    """A hand-over that is called off changes nothing of it; one that succeeds does."""
+
+    async def test():
+        cluster = Cluster()
+        cluster.fallback = "long-poll"
+        owner = await Owner(cluster).open("room:1")
+        cluster.fallback = ""
+        cluster.refused = {"room:1"}
+        result = owner.uplink.rotate("a test")
+        await owner.until(result.done)
+        assert len(cluster.peers) == 2
+        assert isinstance(result.exception(), HandOverFailed)
+        await owner.until(lambda: not owner.uplink.replacing)
+        assert owner.uplink.fallback == "long-poll"
+
+        cluster.refused = set()
+        result = owner.uplink.rotate("a test")
+        await owner.until(result.done)
+        assert result.exception() is None
+        assert owner.uplink.fallback == ""
+        await owner.close()
+
+    run(test)
+
+
 @pytest.mark.parametrize("code", [1008, 1012, 1013])
 def test_a_server_that_will_not_have_us_back_is_left_at_once_for_another(code):
     """It drains or is busy: to wait would only make the gap longer."""

@@ -337,6 +337,42 @@ def test_a_websocket_that_opens_and_lets_nothing_through_counts_as_blocked():
     assert [line["event"] for line in lines] == ["taking longpoll"]
 
 
+def test_a_websocket_that_is_still_open_is_not_judged():
+    """During a hand-over the old connection is there; that nothing has come through it yet says nothing."""
+    network = Network(websocket=swallows)
+
+    async def test(choice, server, now):
+        owner = Owner()
+        first = await choice.dial(server.endpoint(), owner, **LIMITS)
+        network.websocket = upgrades
+        assert await dial(choice, server) == "websocket"
+        assert choice.fallback == ""
+        first.abort()
+        await owner.wait_closed()
+
+    assert choose(network, test) == []
+
+
+def test_a_websocket_beside_one_that_works_is_not_taken_for_swallowed():
+    """A hand-over that is called off before anything came is no reason to leave WebSockets."""
+    network = Network()
+
+    async def test(choice, server, now):
+        first, second = Owner(), Owner()
+        old = await choice.dial(server.endpoint(), first, **LIMITS)
+        network.websocket = swallows
+        new = await choice.dial(server.endpoint(), second, **LIMITS)
+        new.abort()
+        old.close()
+        await asyncio.gather(first.wait_closed(), second.wait_closed())
+        assert old.bytes_received
+        network.websocket = upgrades
+        assert await dial(choice, server) == "websocket"
+        assert network.asked == ["websocket"] * 3
+
+    assert choose(network, test) == []
+
+
 def test_a_websocket_is_tried_again_if_longpoll_does_not_help_against_swallowing():
     """Both are blocked, so neither is settled on."""
     network = Network(websocket=swallows, longpoll=answers(404))
