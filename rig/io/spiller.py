@@ -7,6 +7,7 @@ the store does, nothing leaves the memory before it is somewhere else.
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from rig.store import SPILL, Spill, SpillRow, Store
 
 _RETRY = 1.0
 """Seconds until a store that failed is tried again."""
+_OPEN_AGAIN = 30.0
+"""Seconds until a file is tried again, for what an earlier run may have left in it, that could not be opened."""
 _REMOVE_INTERVAL = 0.05
 """Seconds between two removals."""
 _PATIENCE = 10.0
@@ -88,6 +91,7 @@ class Spiller:
         self._leftovers: Leftovers | None = None
         self._to_remove: dict[int, tuple[int, int]] = {}
         self._wake = asyncio.Event()
+        self._opening_again: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing = False
         self._moved: Callable[[], None] = lambda: None
@@ -111,8 +115,7 @@ class Spiller:
             try:
                 await self._open(self._path)
             except StoreFailed as exc:
-                self._report("the store of spilled events cannot be opened: what is left there waits", exc)
-                self._fetch_at = self._loop.time() + _RETRY
+                self._not_opened(exc)
         self._task = asyncio.create_task(self._run(), name="spill")
         self._task.add_done_callback(_fail_loudly)
         self._moved()
@@ -124,6 +127,8 @@ class Spiller:
     async def close(self) -> None:
         """Store what is only in memory, remove what is done with, say what is left, and close the file."""
         self._closing = True
+        if self._opening_again is not None:
+            self._opening_again.cancel()
         self._store_at = self._remove_at = 0.0
         self._wake.set()
         if self._task is not None:
@@ -178,8 +183,11 @@ class Spiller:
             read = await self._read_back()
             return (self._leftovers is not None and await self._leftovers.hand_on()) or read
         except StoreFailed as exc:
-            self._fetch_at = self._loop.time() + _RETRY
-            self._report("spilled events cannot be read back: they wait", exc)
+            if self._spill is None:
+                self._not_opened(exc)
+            else:
+                self._fetch_at = self._loop.time() + _RETRY
+                self._report("spilled events cannot be read back: they wait", exc)
             return False
 
     async def _try_to_remove(self) -> None:
@@ -269,7 +277,7 @@ class Spiller:
             log.info("spilled events are left from before: they are handed on first", events=sum(events))
         if inherited:
             self._leftovers = Leftovers(spill, inherited, self._outlets, self._router, self._page)
-        self._spill = spill
+        self._spill, self._fetch_at = spill, 0.0
         return spill
 
     async def _take_over(self, spill: Spill, address: int) -> int:
@@ -284,6 +292,16 @@ class Spiller:
             outlet.queued += 1  # all of it counts as one: not committed before it has left, and what is in the ring then is
             outlet.waits = True
         return everything.events
+
+    def _not_opened(self, exc: StoreFailed) -> None:
+        """Say so, and look again later though nothing else may wake the task: what is left there waits for that."""
+        self._report("the store of spilled events cannot be opened: what is left there waits", exc)
+        self._fetch_at = math.inf
+        self._opening_again = self._loop.call_later(_OPEN_AGAIN, self._open_again)
+
+    def _open_again(self) -> None:
+        self._fetch_at = 0.0
+        self.wake()
 
     def _store_failed(self, exc: StoreFailed) -> None:
         now = self._loop.time()

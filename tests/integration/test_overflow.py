@@ -319,13 +319,26 @@ def test_what_is_dropped_is_counted_and_said(play, until, event, counter, policy
     play(test)
 
 
-def test_spill_that_cannot_be_opened_makes_the_server_wait(play, until):
+def garbage(path):
+    path.write_bytes(b"this is no database " * 500)
+
+
+def folder(path):
+    path.mkdir()
+
+
+@pytest.mark.parametrize(("harm", "remedy"), [(garbage, "move the file away"), (folder, "make the file and its folder writable")])
+def test_spill_that_cannot_be_opened_makes_the_server_wait(play, until, harm, remedy):
     """A file that is no database: the log says what to do, and nothing is lost, because reading pauses instead."""
 
     async def test(stage):
         stage.state.mkdir(mode=0o700)
-        (stage.state / "spill.db").write_bytes(b"this is no database " * 500)
+        path = stage.state / "spill.db"
+        harm(path)
+        before = path.read_bytes() if path.is_file() else None
         rig = await stage.run_worker(*SOON, topics=4)
+        said = await rig.hear("the store of spilled events cannot be opened: what is left there waits")
+        assert (str(path) in said["reason"], remedy in said["reason"]) == (True, True)
         [connection] = stage.server.sockets
         flooding = asyncio.create_task(stage.flood("gated", 12_000, size=2_000))
         await rig.hear("events cannot be spilled to disk: reading waits for the workers instead")
@@ -338,6 +351,7 @@ def test_spill_that_cannot_be_opened_makes_the_server_wait(play, until):
 
         assert stage.ledger.repeats("gated", expected) == 0
         assert "spilled" not in summary
+        assert (path.read_bytes() if path.is_file() else None) == before, "nobody has touched it"
 
     play(test)
 

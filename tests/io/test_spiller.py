@@ -10,6 +10,7 @@ import pytest
 
 from rig.counters import Page
 from rig.errors import StoreFailed
+from rig.io import spiller
 from rig.io.owner import Owner
 from rig.io.spiller import open_spill
 from rig.store import Extent, SpillRow
@@ -250,8 +251,11 @@ def test_rows_of_others_are_left_alone(make: Callable[..., Bench], run: Callable
     run(main)
 
 
-def test_store_that_cannot_be_opened_at_first(make: Callable[..., Bench], said: list[Any], run: Callable[..., None]) -> None:
-    """What is left there waits until it can, and is handed on then; live events go on meanwhile."""
+def test_store_that_cannot_be_opened_at_first(
+    make: Callable[..., Bench], said: list[Any], run: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left there waits until it can, and is handed on then, by itself; live events go on meanwhile."""
+    monkeypatch.setattr(spiller, "_OPEN_AGAIN", 0.01)
 
     async def main() -> None:
         bench = make()
@@ -269,8 +273,6 @@ def test_store_that_cannot_be_opened_at_first(make: Callable[..., Bench], said: 
             "the store of spilled events cannot be opened: what is left there waits"
         ]
         bench.disk.fails = set()
-        bench.spiller._fetch_at = 0.0
-        bench.spiller.wake()
         await until(lambda: bench.outlets[0].waits or bench.consumers[0].pending)
         got += await rest(bench)
         assert [payload for _, _, payload in got] == [payload for _, _, payload in sent]
