@@ -4,11 +4,16 @@ What earlier runs left in spill.db: decoded and dispatched anew, in order, befor
 An earlier run may have had other routes and another number of workers, so its records are taken apart. What must stay true: an
 event goes to the ring once, even if this process is killed on the way: each ring notes the newest row that it has events
 of, and how many. A row is removed only after the workers have committed all of it.
+
+What is left was not committed, so it is above the cursors of its topics, and a server that resumes by them sends it again, behind
+what the last run had in its rings. `rig.io.track` passes over what is here, so it comes once, but before what was in the rings.
+Twice come events without a cursor that the server sends by itself, those beyond what `rig.io.resume` remembers, and those in a file
+that could be opened only later.
 """
 
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -44,11 +49,30 @@ class Leftovers:
         self._to_come = True
         for outlet in outlets:
             outlet.backlog.behind = outlet.waits = True
+            outlet.queued += 1  # all of it counts as one: no cursor of an event that is still here is saved
 
     @property
     def done(self) -> bool:
         """True if no row is there any more."""
         return not (self._to_come or self._unfinished)
+
+    async def tell(self, note: Callable[[bytes], bool]) -> None:
+        """
+        Say what is here, before any of it is handed on.
+
+        Args:
+            note: Given the payload of each EVENTS record, until it returns False.
+
+        Raises:
+            StoreFailed: If the rows cannot be read.
+        """
+        for worker in self._read:
+            after = 0
+            while rows := await self._spill.next(worker, after, _PAGE_BYTES):
+                after = rows[-1].id
+                for row in rows:
+                    if row.kind == Kind.EVENTS and not _told(row, note):
+                        return
 
     async def hand_on(self) -> bool:
         """
@@ -138,3 +162,11 @@ class Leftovers:
             slot = self._router.slot(topic, event, payload)
             shares.setdefault(slot.worker, []).append((index, slot, payload))
         return shares
+
+
+def _told(row: SpillRow, note: Callable[[bytes], bool]) -> bool:
+    """Pass a row on; one that cannot be read is reported when it is handed on."""
+    try:
+        return note(decode_spilled(row.record)[1])
+    except (RemoteProtocolError, msgspec.DecodeError, IndexError, ValueError):
+        return True

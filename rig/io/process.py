@@ -8,6 +8,7 @@ the end of the control stream is the supervisor's death.
 import asyncio
 import random
 import socket
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -193,7 +194,8 @@ class IoProcess:
         """Keep the connection until told to stop, or until the supervisor is gone."""
         self._reporter.tell()
         await self._resume.load()
-        await self._spiller.start(self._overflow.look)  # first: what it finds is not committed, and cursors wait for that
+        # First: what it finds is not committed, and cursors wait for that.
+        await self._spiller.start(self._overflow.look, partial(self._resume.note_left, self._router) if self._has_cursors else None)
         self._resume.take_over(self._router, self._outlets)
         for topic, payload in self._spec.joins.items():
             with_cursor = self._resume.join_payload(topic, payload, has_cursor=self._router.has_cursor(topic))

@@ -41,6 +41,8 @@ CATCH_UP = 10.0
 """Seconds after a join, and after the last sign of a replay, in which live events may have overtaken a replay."""
 TICK = 0.05
 """Seconds between two looks at what is committed."""
+_MOST_LEFT = 100_000
+"""Events in spill.db of which is remembered that they are there."""
 _REPORT_INTERVAL = 30.0
 
 log = structlog.get_logger()
@@ -101,6 +103,7 @@ class Resume:
         self._topics: set[str] = set()
         self._tracks: dict[str, Track] = {}
         self._touched: list[Track] = []
+        self._left = 0
         self._catching_up: dict[Track, float] = {}
         self._to_safety, self._to_commit = Stage(), Stage()
         self._inherited: list[int] = []
@@ -118,6 +121,33 @@ class Resume:
             self._stored = await self._store.load()
         except StoreFailed as exc:
             log.error("cursors cannot be read: what was sent since the last run is not asked for", reason=str(exc))
+
+    def note_left(self, router: Router, record: bytes) -> bool:
+        """
+        Note events that an earlier run has left in spill.db: the server may send them, too.
+
+        Args:
+            router: Knows which events have cursors.
+            record: The payload of an EVENTS record.
+
+        Return False if no more can be remembered: what is left beyond that is handled twice where the server sends it.
+
+        Raises:
+            RemoteProtocolError: If it cannot be read.
+        """
+        for topic, event, payload in list(events_of(record)):  # all of it or nothing
+            slot = router.known(topic, event)
+            if isinstance(slot, SlotByCursor) and (cursor := slot.read(payload)) is not None:
+                if slot.track.left is None:
+                    slot.track.left = set()
+                slot.track.left.add(cursor)
+                self._left += 1
+        if self._left < _MOST_LEFT:
+            return True
+        log.warning(
+            "much is left from an earlier run: some of it is handled twice where the server sends it again", remembered=self._left
+        )
+        return False
 
     def take_over(self, router: Router, outlets: Sequence[Progress], spilled: Iterable[bytes] = ()) -> None:
         """

@@ -103,17 +103,20 @@ class Spiller:
         """True if there are rows to come from an earlier run, or to be removed once the workers are done with them."""
         return bool(self._leftovers or self._to_remove) or any(outlet.delivered for outlet in self._outlets)
 
-    async def start(self, moved: Callable[[], None]) -> None:
+    async def start(self, moved: Callable[[], None], left: Callable[[bytes], bool] | None = None) -> None:
         """
         See what is left in spill.db, which goes before all that comes from now on; then work whenever woken.
 
         Args:
             moved: Called when something may have got room, or when the store has begun, or ceased, to fail.
+            left: Given what is left of earlier runs, see `Leftovers.tell`.
         """
         self._moved = moved
         if self._path is not None and self._path.exists():
             try:
                 await self._open(self._path)
+                if left is not None and self._leftovers is not None:
+                    await self._leftovers.tell(left)
             except StoreFailed as exc:
                 self._not_opened(exc)
         self._task = asyncio.create_task(self._run(), name="spill")

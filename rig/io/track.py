@@ -11,7 +11,11 @@ them would be taken for repeats, and lost. So a topic catches up for a while: an
 the newest is part of the replay, which is in order itself: then the floor is there. Broadcasts carry no join_ref, what a channel
 pushes does: so where the server says how many events were missed, it is known when the last of them has come.
 
-What must stay true: no event above the floor is dropped that was not seen; the floor is never above one that is still to come.
+An earlier run may have left events in spill.db that it had not committed: they are above the floor, and the server sends them too.
+They are handled from there, and passed over when they come from the server.
+
+What must stay true: no event above the floor is dropped that was neither seen nor lies in spill.db; the floor is never above one
+that is still to come.
 
 Source: Phoenix.Channel.Server, `init_join` (`join` has returned, then it subscribes, then comes what the channel sent itself), and
 `fastlane` (a broadcast is encoded once for all subscribers, without join_ref).
@@ -34,6 +38,7 @@ class Track:
         place: Of its mark; None if it has none.
         sent: What the latest join was sent with.
         behind: True if part of a replay came since this was last set to False.
+        left: What an earlier run has left in spill.db, and this one hands on.
         missing: How many events of the replay are still to come; 0 if that is not known.
         touched: True if it is in the list of those that an event came for.
     """
@@ -45,6 +50,7 @@ class Track:
         "ahead",
         "behind",
         "floor",
+        "left",
         "missing",
         "newest",
         "place",
@@ -68,6 +74,7 @@ class Track:
         self.topic = topic
         self.floor = self.newest = cursor
         self.ahead: set[Cursor] | None = None
+        self.left: set[Cursor] | None = None
         self.sent: Cursor | None = None
         self.place: int | None = None
         self.behind = self.touched = False
@@ -77,7 +84,7 @@ class Track:
 
     def admit(self, cursor: Cursor, pushed: bool = False) -> bool:
         """Take note of an event, `pushed` by the channel or perhaps a broadcast; return False if it was received before."""
-        newest = self.newest
+        newest, left = self.newest, self.left
         if self.ahead is not None:
             admitted = self._admit_out_of_order(cursor, replayed=pushed and self.missing > 0)
             if pushed and self.missing:
@@ -94,7 +101,7 @@ class Track:
         if not self.touched:
             self.touched = True
             self._touched_tracks.append(self)
-        return True
+        return left is None or cursor not in left
 
     def catch_up(self) -> None:
         """Expect a replay: a join is sent with the floor. A topic of which nothing is known has nothing to catch up with."""
@@ -106,6 +113,7 @@ class Track:
 
     def caught_up(self) -> None:
         """Expect no replay any more: all up to the newest was received."""
+        self.left = None
         if self.ahead is not None:
             self.floor, self.ahead, self.behind, self.missing = self.newest, None, False, 0
             if not self.touched:
@@ -115,7 +123,7 @@ class Track:
     def begin_anew(self) -> None:
         """Forget what was received: the server does not know our cursor, and may number its events from the start."""
         self.ahead = set() if self.ahead is None else self.ahead
-        self.floor, self._anew = None, True
+        self.floor, self.left, self._anew = None, None, True
         self.newest = in_order(self.ahead)[-1] if self.ahead else None
 
     def seen(self, cursor: Cursor) -> None:

@@ -4,6 +4,7 @@ The application of the tests of cursors: it writes down the number of each event
 Its lines are those of `ledger_app`, for the same reasons.
 """
 
+import asyncio
 import os
 import time
 from pathlib import Path
@@ -37,6 +38,14 @@ def note(kind: str, topic: str, value: Any) -> None:
 @app.on("history:*", "tick", cursor="payload.id")
 async def tick(event: rig.Event[Numbered]) -> None:
     """Handle at once."""
+    note("tick", event.topic, event.payload.id)
+
+
+@app.on("history:*", "gated", cursor="payload.id")
+async def gated(event: rig.Event[Numbered]) -> None:
+    """Wait until the test opens the gate."""
+    while not (FOLDER / "gate").exists():  # noqa: ASYNC110 - the test is another process
+        await asyncio.sleep(0.005)
     note("tick", event.topic, event.payload.id)
 
 

@@ -14,6 +14,7 @@ import pytest
 from mock_server.flood import Flood, FloodRequest
 from mock_server.history import History
 from mock_server.server import MockServer
+from tests.integration.test_overflow import spilled
 
 HERE = Path(__file__).parent
 TOPICS = 8
@@ -297,6 +298,37 @@ def test_drained_run_repeats_nothing(play, until):
         assert run.repeats() == 0
         in_order(run)
         assert [value[4] for value in run.gaps()] == ["the run was restarted"] * 2
+
+    play(test, history=History(keep=KEEP))
+
+
+SPILLS = ("--pause-limit", "0.1", "--ring-bytes", "65536")
+
+
+@pytest.mark.slow
+def test_what_a_run_left_in_the_spill_is_not_handled_again_when_the_server_replays_it(play, until):
+    """The next run handles it from the disk, and passes over the same events when the server sends them."""
+
+    async def test(stage):
+        run = Run(stage, until)
+        rig = await run.start(*SPILLS, "--graceful-timeout", "0.2")
+        await run.all_handled()
+        await until(lambda: saved(stage, run))
+        await run.flood(4_000, event="gated")
+        await rig.hear("workers cannot keep up: what their rings have no room for is spilled to disk")
+        await until(lambda: spilled(stage) > 1_000)
+        rig.signal(signal.SIGTERM)
+        assert await rig.end() == 1
+        [left] = rig.said("spilled events are left: the next run on this state directory handles them first")
+
+        stage.ledger.open_gate()
+        rig = await run.start(*SPILLS)
+        await run.all_handled()
+        summary = await rig.drain()
+
+        assert run.repeats() == 0
+        assert summary["recovered"] == summary["duplicates"] == left["events"] > 1_000
+        assert summary["handled"] == 4_000 + TOPICS
 
     play(test, history=History(keep=KEEP))
 

@@ -11,6 +11,7 @@ from rig.control import RouteSpec
 from rig.counters import Page
 from rig.gap import Gap
 from rig.io.owner import Owner
+from rig.io.remains import events_of
 from rig.records import Kind, encode_events, encode_gap, encode_names, encode_spilled
 from rig.store import SpillRow
 from tests.io.outlets import ALL, LARGEST, RUN, Bench, Disk, Event
@@ -103,6 +104,50 @@ def test_event_that_nobody_wants_any_more_is_counted(make: Callable[..., Bench],
 
     run(main)
     assert [page.get(name) for name in ("recovered", "routed", "unrouted")] == [3, 1, 2]
+
+
+def test_it_can_be_told_before_it_is_handed_on(make: Callable[..., Bench], said: list[Any], run: Callable[..., None]) -> None:
+    """Every record of events that can have cursors, until nobody wants to know more; what cannot be read keeps back no other."""
+
+    async def main() -> None:
+        disk = Disk()
+        leave(disk, 0, *events("a", 1, 2))
+        put(disk, SpillRow(EARLIER.address(0), Kind.EVENTS, 5, 0, b"1234567"))
+        put(disk, SpillRow(EARLIER.address(0), Kind.EVENTS, 5, 0, encode_spilled(1, b'[["a"],[0],[1]]')))
+        leave(disk, 0, ("a", "tick", b"\x00"), binary=True)
+        leave(disk, 5, *events("a", 3))
+        leave(disk, 5, *events("a", 4))
+        bench = make(disk)
+        told: list[bytes] = []
+
+        def note(record: bytes) -> bool:
+            told.extend(bytes(payload) for _, _, payload in events_of(record))
+            return b"3" not in told
+
+        await bench.spiller.start(bench.overflow.look, note)
+        assert told == [b"1", b"2", b"3"]
+        got = await rest(bench)
+        assert [payload for _, _, payload in got[0]] == [b"1", b"2", b"\x00", b"3", b"4"]
+        await bench.end()
+
+    run(main)
+
+
+def test_nothing_counts_as_committed_while_something_is_left(make: Callable[..., Bench], run: Callable[..., None]) -> None:
+    """A cursor that a replay has brought beyond it is not saved before it is handled."""
+
+    async def main() -> None:
+        disk = Disk()
+        leave(disk, 0, *events("a", 1))
+        bench = make(disk)
+        await bench.start()
+        outlet = bench.outlets[0]
+        assert (outlet.queued, outlet.safe, outlet.committed) == (1, 1, 0)
+        assert await rest(bench) == [events("a", 1)]
+        assert outlet.committed == 1
+        await bench.end()
+
+    run(main)
 
 
 def test_row_that_cannot_be_read_is_given_up(

@@ -306,6 +306,46 @@ def test_what_a_predecessor_had_put_aside_is_a_repeat(bench: Bench, run: Run) ->
     run(main)
 
 
+def record(*numbers: int) -> bytes:
+    """Return the payload of a record of events."""
+    payloads = [msgspec.Raw(b'{"id":%d}' % number) for number in numbers]
+    return encode_events(encode_names(["a:1", "tick"]), [0] * len(numbers), payloads, binary=False)
+
+
+def test_what_the_run_before_has_left_on_disk_is_a_repeat(bench: Bench, run: Run) -> None:
+    """It is not received: what was in the rings is asked for, and only what is on disk is passed over."""
+
+    async def main() -> None:
+        bench.store = Store(a_1=1)
+        life = Life(bench)
+        await life.resume.load()
+        assert life.resume.note_left(life.router, record(3, 4))
+        life.resume.take_over(life.router, [life.outlet])
+        assert life.join("a:1", {"resumed": True, "missed": 3}) == {"last_seen_id": 1}
+        life.receive("a:1", 2, 3, 4, pushed=True)
+        life.receive("a:1", 5)
+        assert [bench.page.get(name) for name in ("routed", "duplicates")] == [2, 2]
+        assert life.join("a:1") == {"last_seen_id": 5}
+        life.end()
+
+    run(main)
+
+
+def test_so_much_is_remembered_of_what_was_left(bench: Bench, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log says that the rest may be handled twice."""
+    monkeypatch.setattr("rig.io.resume._MOST_LEFT", 3)
+
+    async def main() -> None:
+        life = Life(bench)
+        await life.resume.load()
+        assert life.resume.note_left(life.router, record(1, 2))
+        with structlog.testing.capture_logs() as logs:
+            assert not life.resume.note_left(life.router, record(3, 4))
+        assert [(entry["log_level"], entry["remembered"]) for entry in logs] == [("warning", 4)]
+
+    run(main)
+
+
 def test_what_was_overwritten_since_the_last_mark_may_repeat(bench: Bench, run: Run) -> None:
     """The log says so, and nothing is lost."""
 

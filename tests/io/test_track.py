@@ -55,6 +55,35 @@ def test_join_sends_what_was_received() -> None:
     assert track.sent == 4
 
 
+def test_what_is_left_on_disk_is_passed_over_in_a_replay_and_counts_as_received() -> None:
+    """What is between is admitted, in whatever order it comes; the floor goes on over both."""
+    track = Watched(10)
+    track.left = {13, 14}
+    track.catch_up()
+    track.missing = 4
+    assert track.take(15) == [15], "a live event"
+    assert track.take(11, 12, 13, 14, pushed=True) == [11, 12]
+    assert (track.floor, track.left, track.repeats) == (15, None, [])
+
+
+def test_what_is_left_on_disk_is_passed_over_where_nothing_is_known() -> None:
+    """Without a cursor the server may send its newest by itself."""
+    track = Watched()
+    track.left = {1, 2}
+    track.catch_up()
+    assert track.take(1, 2, 3) == [3]
+    assert track.floor == 3
+
+
+def test_a_server_that_begins_anew_may_use_a_cursor_again() -> None:
+    """An event with the cursor of one that is left on disk is another event then."""
+    track = Watched(10)
+    track.left = {13}
+    track.catch_up()
+    track.begin_anew()
+    assert track.take(1, 13) == [1, 13]
+
+
 def test_live_events_that_overtake_a_replay_make_no_repeats_of_it() -> None:
     """What was missed is admitted though newer events came first, each once."""
     track = Watched(10)
