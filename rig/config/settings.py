@@ -75,7 +75,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: Annotated[int, Meta(ge=1, le=1024), About("lanes in a worker: events that it handles at the same time")] = 16
     retries: Annotated[int, Meta(ge=0, le=1000), About("how often an event whose handler raised is tried again")] = 3
     retry_backoff: Annotated[Seconds, About("pause before the first retry; it doubles with each further one", unit="s")] = 0.1
-    graceful_timeout: Annotated[SecondsOrZero, About("how long handlers may finish after SIGTERM or Ctrl-C", unit="s")] = 30.0
+    graceful_timeout: Annotated[
+        SecondsOrZero,
+        About("how long a run may take to end after SIGTERM or Ctrl-C; handlers have most of it, sending the rest", unit="s"),
+    ] = 30.0
 
     max_events_per_worker: Annotated[
         int,
