@@ -85,6 +85,7 @@ def test_events_and_pushes_travel_by_long_poll(play, until, transport):
     play(test, time_scale=0.5)
 
 
+@pytest.mark.slow
 def test_a_pinned_certificate_is_the_only_one_that_is_accepted(play, until):
     """The log says which pin would fit; with it the worker connects, and nothing was sent before."""
 

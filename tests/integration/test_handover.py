@@ -120,6 +120,7 @@ def test_a_rotation_during_a_flood_loses_nothing(play, until):
     play(test, seconds=90)
 
 
+@pytest.mark.slow
 def test_with_a_cursor_nothing_comes_twice(play, until):
     """Every event is handled once and in order over several rotations, and no gap is told of."""
 

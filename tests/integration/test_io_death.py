@@ -54,6 +54,7 @@ def test_events_in_the_rings_survive_the_io_process(play, until):
     play(test)
 
 
+@pytest.mark.slow
 def test_pushes_that_wait_are_told_that_the_io_process_died(play, until):
     """Nobody knows whether the server acted, so a handler gets ConnectionLost, and soon; later pushes work again."""
 

@@ -60,6 +60,7 @@ async def until_received(stage, until):
         await until(lambda by=by, probe=probe: [by, {"probe": probe}] in stage.ledger.all("answer"))
 
 
+@pytest.mark.slow
 def test_topics_are_spread_over_two_connections(play, until):
     """Each topic is joined once; events of all are handled once and in order, and pushes are answered on each."""
 
@@ -83,6 +84,7 @@ def test_topics_are_spread_over_two_connections(play, until):
     play(test)
 
 
+@pytest.mark.slow
 def test_the_status_is_that_of_both_connections(play, until):
     """It counts the topics of both, and is connected only while both are; the reason says which one is not."""
 

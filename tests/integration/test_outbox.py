@@ -46,6 +46,7 @@ async def all_arrived(stage, until, recorder, count):
     await until(lambda: database.waiting == 0)
 
 
+@pytest.mark.slow
 def test_what_is_stored_arrives_once_and_in_order(play, until, recorder):
     """Each topic's in the order of storing, each with a key of its own, and nothing is left in the outbox."""
 
@@ -68,6 +69,7 @@ def test_what_is_stored_arrives_once_and_in_order(play, until, recorder):
     play(test)
 
 
+@pytest.mark.slow
 def test_every_way_to_enqueue_stores(play, until, recorder):
     """In the lifespan, in a thread, in a task that nobody waits for: all of it arrives, what came last by the next run."""
 
@@ -117,6 +119,7 @@ def test_lost_connections_and_crashed_channels_lose_nothing(play, until, recorde
     play(test, seconds=90)
 
 
+@pytest.mark.slow
 def test_what_is_not_answered_is_sent_again_with_its_key(play, until, recorder):
     """From the lowest one on that has no answer, and never behind a later one that was first sent after it."""
 
@@ -174,6 +177,7 @@ def test_killed_io_processes_lose_no_stored_push_and_answer_every_handler(play, 
     play(test, seconds=90)
 
 
+@pytest.mark.slow
 def test_killed_workers_store_each_event_once_if_it_makes_the_key(play, until, recorder):
     """The event in hand comes again, and stores again; with a key that is made of it, nothing is sent twice but what was sent."""
 
@@ -240,6 +244,7 @@ def test_a_command_stores_beside_a_run_and_it_is_sent_within_a_second(play, unti
     play(test)
 
 
+@pytest.mark.slow
 def test_a_command_stores_for_the_next_run(play, until, recorder):
     """No run needs to be there, only its state directory, which is found where it is the only one."""
 
@@ -377,6 +382,7 @@ def test_with_retry_what_the_server_refuses_is_sent_again(play, until, recorder,
     play(test)
 
 
+@pytest.mark.slow
 def test_a_push_that_waited_too_long_is_not_sent(play, until, recorder):
     """It becomes a dead letter that says so, while its topic cannot be joined as well."""
 
@@ -397,6 +403,7 @@ def test_a_push_that_waited_too_long_is_not_sent(play, until, recorder):
     play(test)
 
 
+@pytest.mark.slow
 def test_a_full_outbox_is_told_to_the_handler(play, until, recorder):
     """Nothing is dropped in silence; once the server has taken some, there is room again."""
 

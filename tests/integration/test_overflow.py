@@ -327,6 +327,7 @@ def folder(path):
     path.mkdir()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("harm", "remedy"), [(garbage, "move the file away"), (folder, "make the file and its folder writable")])
 def test_spill_that_cannot_be_opened_makes_the_server_wait(play, until, harm, remedy):
     """A file that is no database: the log says what to do, and nothing is lost, because reading pauses instead."""

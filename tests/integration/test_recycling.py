@@ -108,6 +108,7 @@ def test_a_worker_that_does_not_finish_is_killed(play, until):
     play(test)
 
 
+@pytest.mark.slow
 def test_a_drain_while_a_worker_is_recycled_leaves_nothing(play, until):
     """The fresh one finishes what the old one had not read, although the run has been told to end meanwhile."""
 

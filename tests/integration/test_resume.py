@@ -174,6 +174,7 @@ def test_callbacks_see_all_three_outcomes(play, until):
     play(test, history=History(keep=KEEP))
 
 
+@pytest.mark.slow
 def test_server_that_restarts_is_asked_for_the_rest(play, until, tmp_path):
     """A crash of the server, which has its events on disk, costs none."""
 

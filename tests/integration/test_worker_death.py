@@ -62,6 +62,7 @@ def test_a_worker_that_dies_again_and_again_is_started_later_and_later(play, unt
     play(test)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("event", ["poison", "leave_process"])
 def test_a_message_that_kills_its_worker_twice_is_put_aside(play, until, event):
     """Two workers die of it, a third handles everything else; the log says what was given up, and why."""

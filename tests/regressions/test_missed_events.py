@@ -67,6 +67,7 @@ async def away(stage, numbers: list[int], *, forgets: bool = False) -> None:
     await until(lambda: stage.joined() == {"history:orders", "room:lobby"})
 
 
+@pytest.mark.slow
 def test_what_was_sent_while_the_worker_was_away_is_handled(play) -> None:
     """With a cursor nobody has to fetch missed messages himself (supabase-community/supabase-kt#255, supabase-flutter#90)."""
 
