@@ -22,6 +22,8 @@ import uvloop
 
 from mock_server.flood import Flood, FloodRequest
 from mock_server.server import MockServer
+from rig.admin.client import ask
+from rig.errors import NoRun
 from rig.routing import lane, shard
 
 APPLICATIONS = Path(__file__).parent / "integration"
@@ -252,6 +254,15 @@ class Stage:
         topics = topics or self.topics
         await Flood(FloodRequest(topics=topics, count=count, event=event, size=size), self.server.hub).run()
         return {topic: self.server.ledger.next_sequence(topic) for topic in topics}
+
+    async def received(self, count: int) -> None:
+        """Return when the run has received so many events: Phoenix sends nothing twice that was on its way to a dead connection."""
+        received = 0
+        async with asyncio.timeout(PATIENCE):
+            while received < count:
+                with contextlib.suppress(NoRun):  # soon after the start nobody answers yet
+                    received = (await ask(self.state, "GET", "/status"))[1]["totals"]["received"]
+                await asyncio.sleep(0.003)
 
     def topics_of(self, worker: int, count: int) -> list[str]:
         """Return topics that go to one of two workers, each to a lane of its own."""

@@ -106,9 +106,11 @@ def test_lost_connections_and_crashed_channels_lose_nothing(play, until, recorde
         recorder.answer = answer
         rig = await stage.run_worker(topics=4)
         await stage.flood("flooded_deposit", 1_000)
-        for share in (150, 350, 550):
+        await stage.received(1_000)
+        for number, share in enumerate((150, 350, 550), 1):
             await until(lambda share=share: recorder.total > share)
-            stage.server.close_where(0)
+            assert stage.server.close_where(0) == 1
+            await rig.hear("connected", times=number + 1)  # before the next: one that ends already cannot be ended
         await all_arrived(stage, until, recorder, 1_000)
         await rig.drain()
 
@@ -471,6 +473,7 @@ def test_dead_letters_survive_every_kill_and_can_be_tried_again(play, until):
         rig = await stage.run_worker(topics=2)
         for number in range(50):
             stage.server.publish("room:0", "broken", {"i": number})
+        await stage.received(50)
         await rig.hear("event given up")
         for pid in (*rig.pids("rig.io"), *rig.pids("rig.worker")):
             os.kill(pid, signal.SIGKILL)

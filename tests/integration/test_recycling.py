@@ -119,8 +119,8 @@ def test_a_drain_while_a_worker_is_recycled_leaves_nothing(play, until):
         stage.server.publish(by_ring[0], "gated", {"i": 0})
         await stage.flood("tick", 200, topics=[by_ring[1]])
         await rig.hear(RECYCLED)
-        sent = await stage.flood("gated", 500, topics=[by_ring[0]])
-        await until(lambda: stage.server.ledger.snapshot()[by_ring[0]]["count"] == 501)
+        sent = await stage.flood("gated", 5_000, topics=[by_ring[0]])  # more than a worker reads ahead
+        await until(lambda: stage.server.ledger.snapshot()[by_ring[0]]["count"] == 5_001)
         rig.signal(signal.SIGTERM)
         await rig.hear("status", state="draining", times=2)
         assert len(stage.ledger.lives()) == 1, "the old one is still at it"
@@ -128,7 +128,7 @@ def test_a_drain_while_a_worker_is_recycled_leaves_nothing(play, until):
 
         assert await rig.end() == 0
         summary = rig.said("done")[0]
-        assert (summary["received"], summary["handled"], summary["unfinished"]) == (701, 701, 0)
+        assert (summary["received"], summary["handled"], summary["unfinished"]) == (5_201, 5_201, 0)
         assert summary["recycled"] == 1
         handled = [value for _, value in stage.ledger.all("gated")]
         assert handled == [0, *range(sent[by_ring[0]])], "the first was published by hand"
