@@ -230,7 +230,7 @@ def test_killed_transport_is_a_session_that_has_ended(run: Run) -> None:
     """The POST that did it was taken."""
 
     async def main() -> None:
-        async with serving(time_scale=FAST) as (_, poller):
+        async with serving(time_scale=0.2) as (_, poller):
             await poller.open()
             await poller.join("room:a")
             assert await poller.post(["1", "2", "room:a", "kill_transport", {}]) == 200
