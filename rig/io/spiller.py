@@ -15,6 +15,7 @@ import structlog
 
 from rig.counters import Page
 from rig.errors import StoreFailed
+from rig.io import vital
 from rig.io.backlog import PAGE_BYTES, Waiting
 from rig.io.leftovers import Leftovers
 from rig.io.outlet import Delivered, Outlet
@@ -119,8 +120,7 @@ class Spiller:
                     await self._leftovers.tell(left)
             except StoreFailed as exc:
                 self._not_opened(exc)
-        self._task = asyncio.create_task(self._run(), name="spill")
-        self._task.add_done_callback(_fail_loudly)
+        self._task = vital.start(self._run(), "spilling")
         self._moved()
 
     def wake(self) -> None:
@@ -319,13 +319,4 @@ class Spiller:
                     outlet.give_up()
 
     def _report(self, message: str, exc: StoreFailed) -> None:
-        suppressed = self._throttle.allow(message, self._loop.time())
-        if suppressed is not None:
-            log.error(message, reason=str(exc))
-
-
-def _fail_loudly(task: "asyncio.Task[None]") -> None:
-    """End the process if the task fails: its successor goes on with what is in the rings and on disk."""
-    if not task.cancelled() and task.exception() is not None:
-        log.critical("the spiller ended, so the io process does", error=repr(task.exception()))
-        raise SystemExit(70)
+        self._throttle.say(log.error, message, self._loop.time(), reason=str(exc))

@@ -385,4 +385,4 @@ def test_failure_that_nobody_expects_ends_the_process(make: Callable[..., Bench]
 
     with pytest.raises(SystemExit):
         asyncio.run(main())
-    assert [line["event"] for line in said if line["log_level"] == "critical"] == ["the spiller ended, so the io process does"]
+    assert [line["part"] for line in said if line["log_level"] == "critical"] == ["spilling"]
