@@ -83,14 +83,13 @@ class Gaps:
             self._missing[topic] = reason
 
     def _say(self, gap: Gap) -> None:
-        suppressed = self._throttle.allow(gap.outcome, self._clock())
-        if suppressed is None:
-            return
-        write = log.warning if gap.outcome == "not_replayed" else log.info
-        write(
+        self._throttle.say(
+            log.warning if gap.outcome == "not_replayed" else log.info,
             "joined again after a gap",
+            self._clock(),
+            about=gap.outcome,
             topic=gap.topic,
             outcome=gap.outcome,
             confirmed=gap.confirmed,
-            **known(since=gap.since, missed=gap.missed, reason=gap.reason, suppressed=suppressed or None),
+            **known(since=gap.since, missed=gap.missed, reason=gap.reason),
         )

@@ -266,11 +266,7 @@ class Reporter:
         self._now_and_then("frame dropped", kind, **known(reason=event.reason, sample=sample))
 
     def _now_and_then(self, message: str, what: str, **fields: object) -> None:
-        suppressed = self._throttle.allow((message, what), time.monotonic())
-        if suppressed is not None:
-            if suppressed:
-                fields["suppressed"] = suppressed
-            log.warning(message, **fields)
+        self._throttle.say(log.warning, message, time.monotonic(), about=what, **fields)
 
 
 def _rounded(seconds: float | None) -> float | None:

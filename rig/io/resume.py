@@ -259,8 +259,9 @@ class Resume:
         place = self._marks.take_place(event.topic)
         if track is None:
             return
-        if place is None and self._throttle.allow("full", self._clock()) is not None:
-            log.warning("no room for the mark of a topic: the death of the io process would repeat its events", topic=event.topic)
+        if place is None:
+            message = "no room for the mark of a topic: the death of the io process would repeat its events"
+            self._throttle.say(log.warning, message, self._clock(), topic=event.topic)
         track.place = place
         if is_gap and answer.resumed is False:
             track.begin_anew()

@@ -119,8 +119,8 @@ class Saver:
             self._failures += 1
             now = self._clock()
             self._not_before = now + full_jitter(self._failures - 1, lambda: 1.0, base=_FIRST_RETRY)
-            if self._throttle.allow("save", now) is not None:
-                log.error("cursors are not saved, which is tried again: a restart now would repeat events", reason=str(exc))
+            message = "cursors are not saved, which is tried again: a restart now would repeat events"
+            self._throttle.say(log.error, message, now, reason=str(exc))
             return
         if self._failures:
             self._failures, self._not_before = 0, 0.0

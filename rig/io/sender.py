@@ -194,10 +194,8 @@ class Sender:
     def not_joined(self, topic: str, reason: str, response: object = None, *, unauthorized: bool = False) -> None:
         """Say that rows wait because their topic cannot be joined."""
         if topic in self._streams:
-            suppressed = self._throttle.allow(topic, time.monotonic())
-            if suppressed is not None:
-                fields = known(topic=topic, reason=reason, response=response)
-                log.warning("durable pushes wait: their topic is not joined", **fields)
+            message, fields = "durable pushes wait: their topic is not joined", known(topic=topic, reason=reason, response=response)
+            self._throttle.say(log.warning, message, time.monotonic(), about=topic, **fields)
         self._lost(topic)
         self._visits.refused(topic, unauthorized=unauthorized)
 

@@ -107,8 +107,7 @@ class Verdicts:
                 again[:0] = ids
             else:
                 self._waiting -= len(ids)
-        suppressed = self._throttle.allow("", time.monotonic()) if failures else None
-        if suppressed is not None:
-            reason = str(failures[0])
-            log.error("what became of durable pushes could not be stored, and is tried again", reason=reason, suppressed=suppressed)
+        if failures:
+            message = "what became of durable pushes could not be stored, and is tried again"
+            self._throttle.say(log.error, message, time.monotonic(), reason=str(failures[0]))
         return not failures
