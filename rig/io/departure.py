@@ -36,7 +36,6 @@ _MOST_HELD_BYTES = 4 * 1024 * 1024
 """Bytes that are held before reading from the new connection pauses."""
 
 Received = list[events.Event]
-PushEvent = events.ReplyReceived | events.PushTimedOut | events.PushInterrupted | events.PushRejected
 
 
 class _Topic:
@@ -167,7 +166,7 @@ class Departure:
             self._hold(True)
         return _part(event, ready)
 
-    def _answered(self, event: PushEvent) -> Received:
+    def _answered(self, event: events.PushEvent) -> Received:
         push = event.push
         state = self._topics.get(push.topic)
         if push in self._leaves:

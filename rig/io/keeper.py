@@ -25,7 +25,7 @@ from rig.io.redelivery import Redelivery
 from rig.io.router import Router
 from rig.io.sender import Sender
 from rig.io.storing import Inlet, Storing
-from rig.io.stream import PushEvent, Terms
+from rig.io.stream import Terms
 from rig.io.uplink import Uplink
 from rig.log import Throttle
 from rig.phoenix import events
@@ -121,7 +121,7 @@ class Keeper:
         self._storing.start()
         self._task = vital.start(self._keep(), "store")
 
-    def resolve(self, event: PushEvent) -> None:
+    def resolve(self, event: events.PushEvent) -> None:
         """Note what became of a push that no worker waits for."""
         self._sender.resolve(event)
 

@@ -31,8 +31,6 @@ _MOST_UNSENT_BYTES = 4 * 1024 * 1024
 _REPORT_INTERVAL = 5.0
 """Seconds between two lines about the same fault."""
 
-PushEvent = events.ReplyReceived | events.PushTimedOut | events.PushInterrupted | events.PushRejected
-
 log = structlog.get_logger()
 
 
@@ -111,7 +109,7 @@ class Relay:
         """Return True if the push came from this worker."""
         return push in self._requests or (isinstance(push, _Unanswered) and push.relay is self)
 
-    def resolve(self, event: PushEvent) -> None:
+    def resolve(self, event: events.PushEvent) -> None:
         """Note the result of a push; `flush` sends it. One that nobody waits for can only have failed: the log says so."""
         request = self._requests.pop(event.push, None)
         result = self._result(request.id if request else 0, event)
@@ -186,7 +184,7 @@ class Relay:
         self._requests[push] = request
         return push
 
-    def _result(self, identity: int, event: PushEvent) -> PushResult:
+    def _result(self, identity: int, event: events.PushEvent) -> PushResult:
         match event:
             case events.ReplyReceived(status=status, response=response):
                 self._page.add("pushes_replied")

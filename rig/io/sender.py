@@ -16,7 +16,7 @@ from rig.counters import Page
 from rig.io.budget import Budget
 from rig.io.gate import Gate
 from rig.io.patience import Patience
-from rig.io.stream import Means, PushEvent, StoredPush, Stream, Terms
+from rig.io.stream import Means, StoredPush, Stream, Terms
 from rig.io.verdicts import Verdicts
 from rig.io.visits import Visits
 from rig.log import Throttle, known
@@ -167,7 +167,7 @@ class Sender:
             self._left_out = False
             await self.look()
 
-    def resolve(self, event: PushEvent) -> None:
+    def resolve(self, event: events.PushEvent) -> None:
         """Note what became of a push, if it is a row of the outbox."""
         if isinstance(event.push, StoredPush):
             event.push.stream.resolve(event)

@@ -39,8 +39,6 @@ _STORE_PAUSE = 1.0
 _NEVER_ARRIVED = {"reason": "unmatched topic"}
 """What Phoenix answers to a push whose channel has just ended: no refusal of the application's. Source: Phoenix.Socket."""
 
-PushEvent = events.ReplyReceived | events.PushTimedOut | events.PushInterrupted | events.PushRejected
-
 log = structlog.get_logger()
 
 
@@ -174,7 +172,7 @@ class Stream:
         self._giving_way = True
         self._break()
 
-    def resolve(self, event: PushEvent) -> None:
+    def resolve(self, event: events.PushEvent) -> None:
         """Note what became of a push of this stream."""
         push = event.push
         assert isinstance(push, StoredPush)

@@ -21,7 +21,7 @@ from rig.connection import Connection, Dial
 from rig.dialling import Dialler
 from rig.endpoints import Candidate, Health
 from rig.errors import HandOverFailed
-from rig.io.departure import PushEvent, Received
+from rig.io.departure import Received
 from rig.io.handover import HandedOver, HandOver, Leg
 from rig.phoenix import ChannelState, Push, events
 
@@ -290,7 +290,7 @@ class Uplink:
         if self._handover is not None and leg in (self._handover.old, self._handover.new):
             received = self._handover.hear(leg, received)
         elif leg is not self._now:  # it is closed: all that counts is what becomes of pushes that it had no answer to
-            received = [event for event in received if isinstance(event, PushEvent)]
+            received = [event for event in received if isinstance(event, events.PushEvent)]
         if received:
             self._on_events(received)
 

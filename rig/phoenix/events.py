@@ -165,6 +165,9 @@ class MessagesDropped(msgspec.Struct, frozen=True, gc=False):
     topic: str
 
 
+PushEvent: TypeAlias = ReplyReceived | PushRejected | PushTimedOut | PushInterrupted
+"""What becomes of a push that wants a reply, and of one that cannot be sent."""
+
 Event: TypeAlias = (
     ConnectDue
     | CloseDue
@@ -176,10 +179,7 @@ Event: TypeAlias = (
     | ChannelErrored
     | ChannelClosed
     | MessagesReceived
-    | ReplyReceived
-    | PushRejected
-    | PushTimedOut
-    | PushInterrupted
+    | PushEvent
     | HeartbeatReplied
     | HeartbeatMissed
     | FramesRejected
