@@ -16,15 +16,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import msgspec
 import structlog
 
 from rig.counters import Page
 from rig.errors import RemoteProtocolError
 from rig.io.backlog import WHOLE
 from rig.io.outlet import Delivered, Outlet
+from rig.io.remains import events_of
 from rig.io.router import UNROUTED, Router, Slot
-from rig.records import Kind, decode_events, decode_names, decode_spilled
+from rig.records import Kind, decode_spilled
 from rig.store import Spill, SpillRow
 
 _PAGE_BYTES = 1024 * 1024
@@ -151,14 +151,12 @@ class Leftovers:
         if row.kind == Kind.GAP:  # each run tells of its own
             return {}
         try:
-            raw, numbers, payloads = decode_events(row.kind, decode_spilled(row.record)[1])
-            pairs = decode_names(raw)
-            names = [(pairs[2 * number], pairs[2 * number + 1]) for number in numbers]
-        except (RemoteProtocolError, msgspec.DecodeError, IndexError) as exc:
+            events = events_of(decode_spilled(row.record)[1], row.kind)
+        except RemoteProtocolError as exc:
             log.error("a record of an earlier run was given up: it cannot be read", events=row.count, reason=str(exc))
             return {}
         shares: dict[int, list[tuple[int, Slot, Any]]] = {}
-        for index, ((topic, event), payload) in enumerate(zip(names, payloads, strict=False)):
+        for index, (topic, event, payload) in enumerate(events):
             slot = self._router.slot(topic, event, payload)
             shares.setdefault(slot.worker, []).append((index, slot, payload))
         return shares
@@ -168,5 +166,5 @@ def _told(row: SpillRow, note: Callable[[bytes], bool]) -> bool:
     """Pass a row on; one that cannot be read is reported when it is handed on."""
     try:
         return note(decode_spilled(row.record)[1])
-    except (RemoteProtocolError, msgspec.DecodeError, IndexError, ValueError):
+    except RemoteProtocolError:
         return True

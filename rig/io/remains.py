@@ -7,6 +7,7 @@ Nobody writes meanwhile: the one is dead, and its successor looks before it begi
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import structlog
 
 from rig.errors import RemoteProtocolError
@@ -45,14 +46,20 @@ def published(memory: RingMemory, position: int) -> Iterator[tuple[str, str, Any
         log.error("what a dead io process had handed on cannot be read: events may repeat", reason=str(exc))
 
 
-def events_of(record: bytes) -> Iterator[tuple[str, str, Any]]:
+def events_of(record: bytes, kind: int = Kind.EVENTS) -> list[tuple[str, str, Any]]:
     """
-    Yield topic, event and payload of each event in the payload of an EVENTS record.
+    Return topic, event and payload of each event in the payload of a record.
+
+    Args:
+        record: The payload.
+        kind: EVENTS or EVENTS_BINARY.
 
     Raises:
         RemoteProtocolError: If it is not what the io process puts into a record.
     """
-    raw, numbers, payloads = decode_events(Kind.EVENTS, record)
-    names = decode_names(raw)
-    for number, payload in zip(numbers, payloads, strict=True):
-        yield names[2 * number], names[2 * number + 1], payload
+    raw, numbers, payloads = decode_events(kind, record)
+    try:
+        names = decode_names(raw)
+        return [(names[2 * number], names[2 * number + 1], payload) for number, payload in zip(numbers, payloads, strict=True)]
+    except (msgspec.DecodeError, IndexError, ValueError) as exc:
+        raise RemoteProtocolError(f"a record of events that cannot be read: {exc}") from exc

@@ -135,7 +135,7 @@ class Resume:
         Raises:
             RemoteProtocolError: If it cannot be read.
         """
-        for topic, event, payload in list(events_of(record)):  # all of it or nothing
+        for topic, event, payload in events_of(record):
             slot = router.known(topic, event)
             if isinstance(slot, SlotByCursor) and (cursor := slot.read(payload)) is not None:
                 if slot.track.left is None:

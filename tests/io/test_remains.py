@@ -56,6 +56,21 @@ def test_record_that_cannot_be_read_ends_the_look() -> None:
     with structlog.testing.capture_logs() as logs:
         assert numbers(memory, 0) == [1]
     assert [entry["log_level"] for entry in logs] == ["error"]
-    with pytest.raises(RemoteProtocolError):
-        list(events_of(b"junk"))
     memory.close()
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"junk",
+        b'[{"a":1},[0],[{}]]',
+        b'[["a","tick"],[1],[{}]]',
+        b'[["a","tick"],[0,0],[{}]]',
+        b'[["\xff","tick"],[0],[{}]]',
+    ],
+    ids=["no record", "names that are none", "a number without a name", "an event without a payload", "no text"],
+)
+def test_record_that_is_none_is_said_so(record: bytes) -> None:
+    """Whatever is wrong with it: a successor that died of it would die again and again."""
+    with pytest.raises(RemoteProtocolError):
+        events_of(record)
