@@ -15,7 +15,7 @@ committed. Topics without a cursor cost nothing for an event.
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Protocol
 
@@ -135,13 +135,11 @@ class Resume:
         Raises:
             RemoteProtocolError: If it cannot be read.
         """
-        for topic, event, payload in events_of(record):
-            slot = router.known(topic, event)
-            if isinstance(slot, SlotByCursor) and (cursor := slot.read(payload)) is not None:
-                if slot.track.left is None:
-                    slot.track.left = set()
-                slot.track.left.add(cursor)
-                self._left += 1
+        for track, cursor in _cursors(router, events_of(record)):
+            if track.left is None:
+                track.left = set()
+            track.left.add(cursor)
+            self._left += 1
         if self._left < _MOST_LEFT:
             return True
         log.warning(
@@ -149,22 +147,19 @@ class Resume:
         )
         return False
 
-    def take_over(self, router: Router, outlets: Sequence[Progress], spilled: Iterable[bytes] = ()) -> None:
+    def take_over(self, router: Router, outlets: Sequence[Progress]) -> None:
         """
         Find what a predecessor had handed on without having marked it; to be called before anything is put into a ring.
 
         Args:
             router: Knows which events have cursors.
             outlets: To the workers, in the order of the rings.
-            spilled: The payloads of EVENTS records that it had put aside, and not into a ring.
         """
         self._outlets = outlets
         self._inherited = [memory.words[TAIL] for memory in self._rings]
         in_rings = map(published, self._rings, self._marks.positions.tolist())
-        for topic, event, payload in chain.from_iterable(chain(in_rings, map(events_of, spilled))):
-            slot = router.known(topic, event)
-            if isinstance(slot, SlotByCursor) and (cursor := slot.read(payload)) is not None:
-                slot.track.seen(cursor)
+        for track, cursor in _cursors(router, chain.from_iterable(in_rings)):
+            track.seen(cursor)
         for track in self._tracks.values():
             if track.floor is None and track.newest is not None and router.goes_to_one_worker(track.topic):
                 track.ahead = None  # the first events of all: nothing before them was received, so nothing was left out
@@ -342,3 +337,11 @@ class Resume:
             cursor=cursor,
             newest=track.newest,
         )
+
+
+def _cursors(router: Router, received: Iterable[tuple[str, str, Any]]) -> Iterator[tuple[Track, Cursor]]:
+    """Yield the cursors among events that were received before, each with the track of its topic."""
+    for topic, event, payload in received:
+        slot = router.known(topic, event)
+        if isinstance(slot, SlotByCursor) and (cursor := slot.read(payload)) is not None:
+            yield slot.track, cursor

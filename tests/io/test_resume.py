@@ -70,9 +70,9 @@ class Life:
         self.outlet = Outlet(bench.memory, bench.bell)
         self.dispatch = dispatch_to([self.outlet], self.router, bench.page)
 
-    async def begin(self, *spilled: bytes) -> None:
+    async def begin(self) -> None:
         await self.resume.load()
-        self.resume.take_over(self.router, [self.outlet], spilled)
+        self.resume.take_over(self.router, [self.outlet])
 
     def end(self) -> None:
         """Die: the timers are gone with the process."""
@@ -122,9 +122,9 @@ class Bench:
         self.resources: list[Any] = [self.marks, self.memory, self.bell]
         self.consumer = Consumer(self.memory)
 
-    async def life(self, *spilled: bytes) -> Life:
+    async def life(self) -> Life:
         life = Life(self)
-        await life.begin(*spilled)
+        await life.begin()
         return life
 
     def commit(self) -> None:
@@ -282,26 +282,6 @@ def test_successor_knows_the_topics_without_a_cursor(bench: Bench, run: Run) -> 
         for topic in ("b:1", "b:2"):
             successor.join(topic)
         assert [(gap.topic, gap.outcome, gap.confirmed) for gap in successor.told] == [("b:1", "not_replayed", False)]
-
-    run(main)
-
-
-def test_what_a_predecessor_had_put_aside_is_a_repeat(bench: Bench, run: Run) -> None:
-    """Events that are stored, and not in a ring, are not handled twice either."""
-
-    async def main() -> None:
-        life = await bench.life()
-        life.receive("a:1", 1)
-        life.end()
-        row = encode_events(
-            encode_names(["a:1", "tick"]), [0, 0], [msgspec.Raw(b'{"id":2}'), msgspec.Raw(b'{"id":3}')], binary=False
-        )
-        successor = await bench.life(row)
-        successor.join("a:1", {"resumed": True, "missed": 3})
-        before = bench.page.get("routed")
-        successor.receive("a:1", 2, 3, 4, pushed=True)
-        assert bench.page.get("routed") == before + 1
-        successor.end()
 
     run(main)
 
