@@ -78,6 +78,7 @@ class Keeper:
         """
         self._database, self._trouble, self._failure, self._probe_at = database, trouble, "", 0.0
         self._settings, self._page, self._router, self._dispatch = spec.settings, page, router, dispatch
+        self._connection, self._dialler = connection, dialler
         index, processes = spec.index, spec.settings.io_processes
         self._owns = lru_cache(_REMEMBERED)(lambda topic: processes == 1 or rendezvous(topic, processes) == index)
         self._throttle = Throttle(_REPORT_INTERVAL)
@@ -87,22 +88,6 @@ class Keeper:
         self._task: asyncio.Task[None] | None = None
         self._retrying: asyncio.Task[None] | None = None
         self._letters_changed = asyncio.Event()
-
-        def join(topic: str) -> None:
-            payload = dialler.join_payload({})
-            try:
-                if callable(payload):
-                    payload()  # what it raises at a join of an open socket would come out at whoever turns it
-            except RigError as exc:
-                asyncio.get_running_loop().call_soon(self._sender.not_joined, topic, str(exc))
-                return
-            router.mute(topic)
-            connection.join(topic, payload)
-
-        def leave(topic: str) -> None:
-            connection.leave(topic)
-            router.unmute(topic)
-
         self._sender = Sender(
             _terms(spec.settings),
             page=page,
@@ -111,8 +96,8 @@ class Keeper:
             send=connection.push,
             unsent_bytes=lambda: connection.write_buffer_bytes,
             deaf=lambda: connection.reading_paused,
-            join=join,
-            leave=leave,
+            join=self._join,
+            leave=self._leave,
         )
         self._storing = Storing(inlets, page=page, stored=self._sender.stored, health=self._note_health)
 
@@ -216,6 +201,22 @@ class Keeper:
             await self._sender.look()
         if counts.rows:
             await self._sender.expire()
+
+    def _join(self, topic: str) -> None:
+        """Join a topic for its rows alone: what the server sends on it is for no handler."""
+        payload = self._dialler.join_payload({})
+        try:
+            if callable(payload):
+                payload()  # what it raises at a join of an open socket would come out at whoever turns it
+        except RigError as exc:
+            asyncio.get_running_loop().call_soon(self._sender.not_joined, topic, str(exc))
+            return
+        self._router.mute(topic)
+        self._connection.join(topic, payload)
+
+    def _leave(self, topic: str) -> None:
+        self._connection.leave(topic)
+        self._router.unmute(topic)
 
     def _say(self, message: str, exc: StoreFailed) -> None:
         self._throttle.say(log.error, message, time.monotonic(), reason=str(exc))
