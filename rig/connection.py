@@ -115,14 +115,14 @@ class Connection:
         """Dial now instead of after the delay; nothing happens where there is none to wait for."""
         self._turn(lambda now: self._socket.connect(now) if self._socket.state is SocketState.WAITING else [])
 
-    def join(self, topic: str, payload: Any) -> None:
+    def join(self, topic: str, payload: Any, *, lasting: bool = False) -> None:
         """
         Want to be in a topic; see `Socket.join`.
 
         Raises:
             LocalProtocolError: If the topic is joined already.
         """
-        self._turn(lambda now: self._socket.join(topic, payload, now))
+        self._turn(lambda now: self._socket.join(topic, payload, now, lasting=lasting))
 
     def leave(self, topic: str) -> None:
         """Leave a topic."""

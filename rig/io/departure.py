@@ -217,7 +217,7 @@ class Departure:
 
     def _begin_anew(self, topic: str) -> None:
         """Join it on the new connection first: what the old one has not sent yet is pushed there."""
-        self._new.join(topic, self._wanted[topic])
+        self._new.join(topic, self._wanted[topic], lasting=True)
         self._old.leave(topic)
 
     def _release(self, state: _Topic) -> None:

@@ -171,7 +171,7 @@ class HandOver:
 
     def _join(self, topic: str) -> None:
         self._missing.add(topic)
-        self.new.connection.join(topic, self._wanted[topic])
+        self.new.connection.join(topic, self._wanted[topic], lasting=True)
 
     def _drop(self, topic: str) -> None:
         self._missing.discard(topic)

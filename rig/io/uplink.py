@@ -79,7 +79,7 @@ class Uplink:
         Raises:
             LocalProtocolError: If the topic is joined already.
         """
-        self._now.connection.join(topic, payload)
+        self._now.connection.join(topic, payload, lasting=True)
         self._wanted[topic] = payload
 
     def leave(self, topic: str) -> None:

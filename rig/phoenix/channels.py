@@ -91,7 +91,7 @@ class Channels:
 
     # What the owner does.
 
-    def join(self, topic: str, payload: Any, now: float) -> Received:
+    def join(self, topic: str, payload: Any, now: float, *, lasting: bool = False) -> Received:
         """
         Want to be in a topic, from now on and over every reconnect. One that is being left is closed first.
 
@@ -99,6 +99,7 @@ class Channels:
             topic: The channel's topic.
             payload: Sent with every join; a callable is asked each time.
             now: The clock.
+            lasting: True counts the first join as refused where a callable raises, as every later one; False lets it out.
 
         Raises:
             LocalProtocolError: If the topic is joined or being joined, or the payload does not fit the serializer.
@@ -107,8 +108,8 @@ class Channels:
         if old is not None and old.state is not ChannelState.LEAVING:
             raise LocalProtocolError(f"{topic!r} is joined already: leave it first, or use the channel that there is")
         join_ref = None
-        wanted_now = self._open
-        if wanted_now and not self._waiting and self._pace.allow(now):
+        at_once = self._open and not self._waiting and self._pace.allow(now)
+        if at_once and not (lasting and callable(payload)):
             join_ref = self._add_join(new)
         elif not callable(payload):
             self._outgoing.freeze(topic, JOIN, payload)
@@ -116,7 +117,9 @@ class Channels:
         self._channels[topic] = new
         if join_ref is not None:
             self._joining(new, join_ref, now)
-        elif wanted_now:
+        elif at_once:
+            received += self._rejoin(new, now)
+        elif self._open:
             self._wait(topic)
         return received
 

@@ -117,7 +117,7 @@ class Socket:
         self._link.connect()
         return [events.ConnectDue(self._link.attempt)]
 
-    def join(self, topic: str, payload: Any, now: float) -> Received:
+    def join(self, topic: str, payload: Any, now: float, *, lasting: bool = False) -> Received:
         """
         Want to be in a topic, now and after every reconnect.
 
@@ -125,14 +125,15 @@ class Socket:
             topic: The channel's topic.
             payload: Sent with every join; a callable is asked each time.
             now: The clock.
+            lasting: True counts the first join as refused where a callable raises, as every later one; False lets it out.
 
         Raises:
             LocalProtocolError: If the topic is joined or being joined, the payload does not fit the serializer, or the
-                socket is closed. What a payload that is called raises comes out too; at a rejoin it counts as refused.
+                socket is closed.
         """
         if self.state is SocketState.CLOSED:
             raise LocalProtocolError(f"cannot join {topic!r}: the socket is closed; make a new one")
-        return self._channels.join(topic, payload, now)
+        return self._channels.join(topic, payload, now, lasting=lasting)
 
     def leave(self, topic: str, now: float) -> Received:
         """Leave a topic: `ChannelClosed` follows."""

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 import structlog
 
-from rig.errors import HandOverFailed
+from rig.errors import HandOverFailed, TokenUnavailable
 from rig.io import departure, handover
 from rig.phoenix import ChannelState, Push, events
 from rig.transport.reader import BATCH_FRAMES
@@ -445,6 +445,34 @@ def test_a_topic_that_was_not_joined_is_joined_on_the_new_connection():
 
         assert owner.all(events.PushInterrupted) == []
         assert owner.all(events.Joined)[-1].topic == "room:2"
+        await owner.close()
+
+    run(test)
+
+
+def test_a_topic_whose_join_payload_cannot_be_made_holds_up_nothing():
+    """There may be no token just then: that is a refused join on the new connection, and is tried again."""
+
+    async def test():
+        cluster = Cluster()
+        cluster.refused = {"room:2"}
+        broken = False
+
+        def payload():
+            if broken:
+                raise TokenUnavailable("file:x", "it is gone")
+            return {}
+
+        owner = Owner(cluster)
+        owner.uplink.join("room:2", payload)
+        await owner.open("room:1")
+        cluster.refused, broken = set(), True
+        result = owner.uplink.rotate("a test")
+        await owner.until(result.done)
+        assert result.result().topics == 2
+        assert "it is gone" in owner.all(events.JoinRejected)[-1].response["reason"]
+        broken = False
+        await owner.until(lambda: owner.uplink.topics()["room:2"] is ChannelState.JOINED)
         await owner.close()
 
     run(test)

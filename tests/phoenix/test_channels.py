@@ -110,6 +110,25 @@ def test_join_payload_that_raises_at_once(opened):
     assert opened.joined("room:1")
 
 
+def test_lasting_join_whose_payload_raises_at_once(opened):
+    """It counts as refused, as at a rejoin: the topic stays wanted, and is tried again."""
+    fails = [True]
+
+    def payload():
+        if fails:
+            raise KeyError("no token")
+        return {}
+
+    [rejected] = opened.socket.join("room:1", payload, opened.now, lasting=True)
+
+    assert (rejected.topic, rejected.delay) == ("room:1", 0.5)
+    assert "no token" in rejected.response["reason"]
+    assert opened.sent() == []
+    fails.clear()
+    assert opened.advance(0.5) == []
+    assert opened.accept("room:1")
+
+
 def test_refused_join_is_tried_again(peer):
     """A refused join is reported with its response and tried again with a new ref, each time with a longer ceiling."""
     opened = peer(heartbeat_interval=1e9)
