@@ -8,7 +8,6 @@ from pathlib import Path
 
 from rig.config import Settings
 from rig.control import Stacks
-from rig.store import StateDirectory
 from rig.supervisor.child import Child
 from rig.supervisor.memory import WorkerMemory
 from rig.supervisor.recycling import Recycler
@@ -22,18 +21,18 @@ _LOOK = 0.2
 class Care:
     """Looks at the workers a few times a second."""
 
-    def __init__(self, workers: Sequence[tuple[Child, WorkerMemory]], settings: Settings) -> None:
+    def __init__(self, workers: Sequence[tuple[Child, WorkerMemory]], settings: Settings, stalls: Path) -> None:
         """
         Take the workers.
 
         Args:
             workers: Each with its memory.
-            settings: With the state directory that is used.
+            settings: With the limits.
+            stalls: The folder for what is written down of stalls.
         """
-        directory = StateDirectory(Path(settings.state_dir or ""))
         self._recycler = Recycler(workers, settings, random=random.random)
         stacks = {child: memory.stacks for child, memory in workers}
-        self._stalls = Stalls(directory.stalls, stacks, restart=settings.stall_action == "restart")
+        self._stalls = Stalls(stalls, stacks, restart=settings.stall_action == "restart")
         self._watchdog = (
             Watchdog(workers, timeout=settings.stall_timeout, on_stall=self._stalls.report) if settings.stall_timeout else None
         )

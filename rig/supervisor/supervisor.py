@@ -108,7 +108,7 @@ class Supervisor:
                 self._settings = msgspec.structs.replace(self._settings, url=url, state_dir=str(directory.path))
                 memory = _make_memory(self._settings, len(description.joins))
                 try:
-                    return await self._run(description, memory)
+                    return await self._run(description, memory, directory)
                 finally:
                     memory.close()
         finally:
@@ -125,7 +125,7 @@ class Supervisor:
             await asyncio.wait([task])
         return None if task.cancelled() else task.result()
 
-    async def _run(self, description: Description, memory: SharedMemory) -> int:
+    async def _run(self, description: Description, memory: SharedMemory, directory: StateDirectory) -> int:
         status = Status(memory)
         self._make_children(description, memory)
         children = [*self._workers, *self._ios]
@@ -139,9 +139,9 @@ class Supervisor:
         log.info("starting", app=description.name, workers=len(self._workers), handlers=len(description.routes))
         keepers = {child: asyncio.create_task(child.keep(), name=child.name) for child in children}
         ticker = asyncio.create_task(tell_status(status, lambda: self.state, self._settings.status_interval))
-        self._care = Care(list(zip(self._workers, memory.workers, strict=True)), self._settings)
+        self._care = Care(list(zip(self._workers, memory.workers, strict=True)), self._settings, directory.stalls)
         caring = asyncio.create_task(self._care.run())
-        admin = asyncio.create_task(_serve_admin(operations, children, Path(self._settings.state_dir or ".")))
+        admin = asyncio.create_task(_serve_admin(operations, children, directory.path))
         stopping = asyncio.create_task(self._stopping.wait())
         await asyncio.wait([stopping, *keepers.values()], return_when=asyncio.FIRST_COMPLETED)
         complete = not self._failed(children) and await self._drain(keepers)
@@ -156,14 +156,13 @@ class Supervisor:
         await asyncio.wait([admin])
         for failed in self._failed(children):
             raise _as_error(failed)
-        await self._summarise(status)
+        await self._summarise(status, directory)
         if self._refused is not None and not self._forced:
             raise AuthenticationFailed(self._refused)
         return 0 if complete else _FORCED if self._forced else 1
 
-    async def _summarise(self, status: Status) -> None:
+    async def _summarise(self, status: Status, directory: StateDirectory) -> None:
         """Say what became of the run; after a second signal without a look into the store, which might take its time."""
-        directory = StateDirectory(Path(self._settings.state_dir or "."))
         waiting = None if self._forced else await count_waiting(directory, self._settings.store_sync)
         summarise(status, recycled=sum(worker.recycled for worker in self._workers), waiting=waiting)
 

@@ -8,7 +8,7 @@ is reported once, and again after twice the time.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rig.supervisor.child import Child
 from rig.supervisor.memory import WorkerMemory
@@ -41,7 +41,7 @@ class _Watch:
     pid: int | None = None
     mark: object = None
     still: float = 0.0
-    due: float = field(default=0.0)
+    due: float = 0.0
 
 
 class Watchdog:
