@@ -31,9 +31,10 @@ _QUIET = 3
 """Looks in a row at which nothing more was written: then the stacks are complete."""
 _MOST_BYTES = 1024 * 1024
 _FRAME = re.compile(r'^  File "(?P<file>.+)", line (?P<line>\d+) in (?P<name>.+)$', re.MULTILINE)
-_HANDLING = ("lane.py", "_handle_list")
-"""The file and the function of rig that call handlers."""
-_OURS = ("lane.py", "binding.py")
+_LANE, _BINDING = (os.path.join("rig", "worker", name) for name in ("lane.py", "binding.py"))
+"""What stands between the loop and a handler. An application may have files of these names, in other folders."""
+_HANDLING = "_handle_list"
+"""The function of a lane that calls handlers."""
 
 log = structlog.get_logger()
 
@@ -126,10 +127,9 @@ def handler_of(threads: str) -> str:
     for thread in threads.split("\n\n"):
         called: re.Match[str] | None = None
         for frame in _FRAME.finditer(thread):
-            file = os.path.basename(frame["file"])
-            if (file, frame["name"]) == _HANDLING:
+            if frame["file"].endswith(_LANE) and frame["name"] == _HANDLING:
                 return f"{called['name']} ({os.path.basename(called['file'])}:{called['line']})" if called else ""
-            if file not in _OURS:
+            if not frame["file"].endswith((_LANE, _BINDING)):
                 called = frame
     return ""
 

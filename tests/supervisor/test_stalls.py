@@ -36,6 +36,11 @@ def test_the_handler_that_blocks_is_the_one_that_the_lane_called() -> None:
     assert handler_of(THREADS) == "sold (shop.py:12)"
 
 
+def test_a_handler_may_be_in_a_file_that_is_called_as_one_of_ours() -> None:
+    """As that of an application whose business is lanes."""
+    assert handler_of(THREADS.replace("/srv/shop.py", "/srv/shop/lane.py")) == "sold (lane.py:12)"
+
+
 def test_without_a_handler_in_the_stacks_there_is_none() -> None:
     """As when the loop waits for events, decodes a payload, or when there are no stacks."""
     first, second = THREADS.split("\n\n")
