@@ -176,7 +176,7 @@ class Operations:
 
 
 def _fields(state: State | None) -> dict[str, Any]:
-    return {} if state is None else {name: msgspec.to_builtins(getattr(state, name)) for name in state.__struct_fields__}
+    return {} if state is None else msgspec.to_builtins(msgspec.structs.asdict(state))  # without the tag of its kind
 
 
 def _rotation(name: str, answer: Rotated | None) -> Rotation:

@@ -4,20 +4,13 @@ What the supervisor can say of a run: totals, rates and quantiles, read from the
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from rig.backoff import Cause
 from rig.control import State
-from rig.counters import WORKER_COUNTERS, Page, merge, quantile, seconds_in_states
+from rig.counters import IO_COUNTERS, WORKER_COUNTERS, Page, merge, quantile, seconds_in_states
 from rig.supervisor.memory import SharedMemory
 
-_OF_IO = (
-    *("batches", "received", "routed", "unrouted", "late", "dropped", "malformed", "oversize", "reconnects"),
-    "pushes_unsent",
-    *("recovered", "dropped_oldest", "dropped_newest", "dropped_latest", "dropped_large", "spilled", "spill_backlog"),
-)
-_OF_PUSHES = ("durable_stored", "durable_refused", "durable_acknowledged", "durable_buried")
-_OF_CURSORS = ("duplicates", "gaps_nothing_missed", "gaps_replayed", "gaps_not_replayed")
 _WORST_FIRST = ("draining", "offline", "connecting", "degraded", "connected")
 _ENDS_KEPT = 16
 
@@ -69,6 +62,9 @@ class Totals:
         """Events that are in the rings, in spill.db or in hand."""
         dropped = self.dropped_oldest + self.dropped_newest + self.dropped_latest + self.dropped_large
         return max(self.routed - self.handled - dropped, 0)
+
+
+_OF_IO = tuple(field.name for field in fields(Totals) if field.name in IO_COUNTERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +119,7 @@ class Status:
 
     def totals(self) -> Totals:
         """Return the counts since the start."""
-        of_io = {name: _sum(self._memory.io_pages, name) for name in (*_OF_IO, *_OF_CURSORS, *_OF_PUSHES)}
+        of_io = {name: _sum(self._memory.io_pages, name) for name in _OF_IO}
         return Totals(**of_io, **{name: _sum(self._pages, name) for name in WORKER_COUNTERS})
 
     def interval(self) -> Interval:
