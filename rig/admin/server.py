@@ -32,9 +32,7 @@ async def serve(run: Run, directory: Path) -> None:
     try:
         listener = listen(directory)
     except OSError as exc:
-        log.warning(
-            "no admin socket: rig status and rig topics cannot reach this run", path=str(path), reason=exc.strerror or str(exc)
-        )
+        log.warning("no admin socket: rig topics cannot reach this run", path=str(path), reason=exc.strerror or str(exc))
         return
     runner = web.AppRunner(application(run), access_log=None, shutdown_timeout=_ENDING)
     try:
