@@ -54,7 +54,9 @@ async def _store(settings: Settings, topic: str, event: str, payload: bytes) -> 
     from rig.cli.stored import open_store
     from rig.durable import expiry, make_key, with_key
     from rig.store import NewPush, Outbox
+    from rig.worker.arguments import check_names
 
+    check_names(topic, event)
     key = make_key()
     row = NewPush(key, topic, event, with_key(payload, settings.idempotency_field, key), False, expiry(None, settings.outbox_ttl))
     async with open_store(settings) as store:

@@ -163,6 +163,15 @@ def test_a_payload_that_cannot_carry_the_key_is_refused(rig, state):
     assert rows(state) == []
 
 
+def test_a_topic_that_is_no_text_is_refused(rig, state):
+    """As bytes on the command line that are not UTF-8: the sentence blames them, and not the database."""
+    result = rig("push", "ws://localhost:4000/socket", "room:\udcff", "new_msg", "--durable", "--state-dir", str(state.path))
+
+    assert result.exit_code == 1
+    assert "must be text" in result.stderr
+    assert rows(state) == []
+
+
 def test_a_full_outbox_refuses_it(rig, state):
     """With exit code 1, so that a script notices."""
     large = json.dumps({"pad": "x" * 600_000})
