@@ -121,7 +121,7 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
     To an io process: leave and close the socket, then end.
 
     Attributes:
-        within: Seconds until it is killed.
+        within: Seconds that there are for it; storing what is left may take a little longer.
     """
 
     within: float

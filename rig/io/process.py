@@ -63,7 +63,9 @@ from rig.store import StateDirectory
 _ALONE = 5.0
 """Seconds that the end has without a supervisor."""
 _OF_THE_TIME = 0.9
-"""What of the time until it is killed it waits for the server."""
+"""What of the time that there is for the end it waits for the server."""
+_STORING = 0.9
+"""Seconds that there are for storing, however little there is for the server."""
 
 log = structlog.get_logger()
 
@@ -220,7 +222,7 @@ class IoProcess:
         await self._flight_log.close()
 
     async def _send_and_leave(self, deadline: float) -> None:
-        await self._keeper.close((deadline - asyncio.get_running_loop().time()) / 2)
+        await self._keeper.close(max((deadline - asyncio.get_running_loop().time()) / 2, _STORING))
         await self._renewal.close()
         await send_and_leave(self._relays, self._connection, self._page, deadline)
 

@@ -195,10 +195,10 @@ class Supervisor:
             complete = False
             for worker in self._workers:
                 worker.kill()
-        within = max(deadline - loop.time(), _STORING)
+        left = max(deadline - loop.time(), 0.0)
         for io in self._ios:  # which store what is left, so that the next run finds it
-            io.tell(Stop(within))
-        await asyncio.wait([keepers[io] for io in self._ios], timeout=within)
+            io.tell(Stop(left))
+        await asyncio.wait([keepers[io] for io in self._ios], timeout=max(left, _STORING))
         for io in self._ios:
             if not keepers[io].done():
                 log.error("process did not end in time, and is killed: what it had not stored is lost", name=io.name)

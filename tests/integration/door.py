@@ -85,6 +85,8 @@ async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flo
         while data := await reader.read(1 << 16):
             if flowing is not None:
                 await flowing.wait()
+            if writer.is_closing():
+                return
             writer.write(data)
             await writer.drain()
     with contextlib.suppress(OSError):
