@@ -15,6 +15,7 @@ from rig.io.remains import events_of
 from rig.records import Kind, encode_events, encode_gap, encode_names, encode_spilled
 from rig.store import SpillRow
 from tests.io.outlets import ALL, LARGEST, RUN, Bench, Disk, Event
+from tests.running import until
 
 EARLIER = Owner(RUN + 1, 0, 1)
 
@@ -146,6 +147,29 @@ def test_nothing_counts_as_committed_while_something_is_left(make: Callable[...,
         assert await rest(bench) == [events("a", 1)]
         assert outlet.committed == 1
         await bench.end()
+
+    run(main)
+
+
+def test_row_waits_for_the_worker_that_is_not_done_with_it(
+    make: Callable[..., Bench], said: list[Any], run: Callable[..., None]
+) -> None:
+    """It stays on disk when the last of all is handed on, and goes when that worker has committed it."""
+
+    async def main() -> None:
+        disk = Disk()
+        leave(disk, 0, *events("a", 1))
+        bench = make(disk)
+        await bench.start()
+        await until(lambda: "what an earlier run had left is handed on" in [line["event"] for line in said])
+        bench.spiller._remove_at = 0.0
+        bench.spiller.wake()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert len(disk.rows) == 1
+        assert await rest(bench) == [events("a", 1)]
+        await bench.end()
+        assert not disk.rows
 
     run(main)
 

@@ -133,6 +133,16 @@ class Bench:
             self.consumer.commit(records[-1])
 
 
+async def interrupted(bench: Bench, newest: int) -> tuple[Life, Any]:
+    """Return a life that has lost its connection, with events up to this one received, and the payload of the topic's joins."""
+    life = await bench.life()
+    payload = life.payload("a:1")
+    life.join("a:1", mine=payload)
+    life.receive("a:1", newest)
+    life.resume.note(LOST)
+    return life, payload
+
+
 @pytest.fixture
 def bench(page: Page) -> Iterator[Bench]:
     bench = Bench(page)
@@ -465,11 +475,7 @@ def test_live_events_may_overtake_the_replay_unless_there_is_none(bench: Bench, 
     """Until the replay is over, the next join asks for what it asked for before."""
 
     async def main() -> None:
-        life = await bench.life()
-        payload = life.payload("a:1")
-        life.join("a:1", mine=payload)
-        life.receive("a:1", 10)
-        life.resume.note(LOST)
+        life, payload = await interrupted(bench, 10)
         life.join("a:1", response, mine=payload)
         life.receive("a:1", 15)
         assert payload() == {"last_seen_id": floor}
@@ -482,11 +488,7 @@ def test_replay_of_which_nobody_says_how_long_it_is_ends_with_time(bench: Bench,
     """After some seconds without a part of it, all that was received counts, is marked and saved."""
 
     async def main() -> None:
-        life = await bench.life()
-        payload = life.payload("a:1")
-        life.join("a:1", mine=payload)
-        life.receive("a:1", 10)
-        life.resume.note(LOST)
+        life, payload = await interrupted(bench, 10)
         life.join("a:1", mine=payload)
         life.receive("a:1", 15)
         await life.tick(CATCH_UP - 1)
@@ -501,6 +503,42 @@ def test_replay_of_which_nobody_says_how_long_it_is_ends_with_time(bench: Bench,
         assert (life.marked("a:1"), bench.store.kept) == (15, {"a:1": 15})
         life.receive("a:1", 13)
         assert bench.page.get("duplicates") == 1
+        life.end()
+
+    run(main)
+
+
+def test_successor_does_not_take_a_replay_for_complete_before_it_has_asked_for_it(bench: Bench, run: Run) -> None:
+    """However long the server cannot be reached, what a live event had overtaken is asked for."""
+
+    async def main() -> None:
+        life, payload = await interrupted(bench, 10)
+        life.join("a:1", mine=payload)
+        life.receive("a:1", 15)
+        life.end()
+        successor = await bench.life()
+        for _ in range(2):
+            await successor.tick(CATCH_UP + 0.1)
+        assert successor.join("a:1") == {"last_seen_id": 10}
+        successor.receive("a:1", 11, 15)
+        assert bench.page.get("duplicates") == 1
+        successor.end()
+
+    run(main)
+
+
+def test_server_that_has_forgotten_us_may_say_that_nothing_was_missed(bench: Bench, run: Run) -> None:
+    """What it numbers anew is not measured by what had come before the replay that it now knows nothing of."""
+
+    async def main() -> None:
+        life, payload = await interrupted(bench, 10)
+        life.join("a:1", mine=payload)
+        life.receive("a:1", 15)
+        life.resume.note(LOST)
+        life.join("a:1", {"resumed": False, "missed": 0}, mine=payload)
+        before = bench.page.get("routed")
+        life.receive("a:1", 1, 2)
+        assert bench.page.get("routed") == before + 2
         life.end()
 
     run(main)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
 import pytest
 import structlog
 
@@ -579,10 +580,10 @@ def test_a_row_on_its_way_does_not_expire(line: Callable[..., Line], run: Callab
 
     async def main() -> None:
         it = line()
-        it.outbox.put("a", 1, expires_at=time.time() + 0.05)
+        [id] = it.outbox.put("a", 1)
         await it.start("a")
         pushes = await it.arrived(1)
-        await asyncio.sleep(0.06)
+        it.outbox.rows[id] = msgspec.structs.replace(it.outbox.rows[id], expires_at=time.time() - 1)
         await it.sender.expire()
         assert it.outbox.buried == []
         it.reply(pushes)
@@ -631,6 +632,71 @@ def test_refusals_and_time_outs_wait_for_the_budget_and_lost_connections_do_not(
         await it.empty()
         assert spent == [1], "a round of the topic"
         await it.sender.close()
+
+    run(main)
+
+
+def test_a_row_that_comes_as_the_one_before_is_answered_is_sent(line: Callable[..., Line], run: Callable[..., None]) -> None:
+    """At whatever moment it comes: the stream that ends just then is followed by another."""
+
+    async def main() -> None:
+        it = line()
+        await it.start("a")
+        it.store("a", 0)
+        for moment in range(12):
+            it.reply(await it.arrived(1))
+            for _ in range(moment):
+                await asyncio.sleep(0)
+            it.store("a", moment + 1)
+        it.reply(await it.arrived(1))
+        await it.empty()
+        await it.sender.close()
+
+    run(main)
+
+
+def test_topics_that_were_too_many_get_their_turn(
+    line: Callable[..., Line], run: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are looked for again when others have nothing left."""
+    monkeypatch.setattr("rig.io.sender._STREAMS", 2)
+
+    async def main() -> None:
+        it = line()
+        for topic, number in {"a": 1, "b": 2, "x": 3}.items():
+            it.outbox.put(topic, number)
+        await it.start("a", "b")
+        pushes = await it.arrived(2)
+        await it.sender.tend()
+        assert it.joins == []
+        it.reply(pushes)
+        await until(lambda: len(it.outbox.rows) == 1)
+        await it.sender.tend()
+        assert it.joins == ["x"]
+        it.join("x")
+        it.reply(await it.arrived(1))
+        await it.empty()
+        await it.sender.close()
+
+    run(main)
+
+
+def test_the_end_waits_until_the_database_has_the_answers(line: Callable[..., Line], run: Callable[..., None]) -> None:
+    """Else the next run would send what the server has."""
+
+    async def main() -> None:
+        it = line()
+        it.outbox.put("a", 1)
+        await it.start("a")
+        pushes = await it.arrived(1)
+        it.outbox.gate.clear()
+        it.reply(pushes)
+        closing = asyncio.create_task(it.sender.close())
+        await turns()
+        assert not closing.done()
+        it.outbox.gate.set()
+        await closing
+        assert not it.outbox.rows
 
     run(main)
 
