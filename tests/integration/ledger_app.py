@@ -1,9 +1,4 @@
-"""
-The application of these tests: it writes down what it handles, in a file for each life of a worker.
-
-Each line is one `os.write` to a file opened for appending, so that it is there as soon as it is written, even if the process
-is killed in the next moment. The names of the files sort by when the life began.
-"""
+"""The application of these tests: it writes down what it handles."""
 
 import asyncio
 import contextlib
@@ -12,15 +7,13 @@ import signal
 import threading
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
+from ledger import GATE, gate, note
 
 import rig
 
-FOLDER = Path(os.environ["LEDGER"])
-GATE = FOLDER / "gate"
 TOPICS = int(os.environ.get("LEDGER_TOPICS", "16"))
 
 
@@ -36,7 +29,6 @@ async def lifespan(_: rig.App) -> AsyncIterator[None]:
 
 app = rig.App("ledger", lifespan=lifespan)
 app.join(*(f"room:{number}" for number in range(TOPICS)))
-_fds: list[int] = []
 _background: list[asyncio.Task[str]] = []
 
 
@@ -78,19 +70,6 @@ class Deposit(msgspec.Struct):
     pad: int = 0
 
 
-def note(kind: str, topic: str, value: Any) -> None:
-    """Write one line."""
-    if not _fds:
-        _fds.append(os.open(FOLDER / f"{time.monotonic_ns():020}-{os.getpid()}.life", os.O_CREAT | os.O_APPEND | os.O_WRONLY))
-    os.write(_fds[0], msgspec.json.encode([kind, topic, value]) + b"\n")
-
-
-async def gate() -> None:
-    """Wait until the test opens it."""
-    while not GATE.exists():  # noqa: ASYNC110 - the test is another process
-        await asyncio.sleep(0.005)
-
-
 @app.on("room:*", "tick")
 async def tick(event: rig.Event[Tick]) -> None:
     """Handle at once."""
@@ -105,38 +84,14 @@ async def slow(event: rig.Event[Tick]) -> None:
 
 
 @app.on("room:*", "gated")
-async def gated(event: rig.Event[Tick]) -> None:
-    """Wait until the test opens the gate."""
-    await gate()
-    note("gated", event.topic, event.payload.i)
-
-
 @app.on("room:*", "gated_block", overflow="block")
-async def gated_block(event: rig.Event[Tick]) -> None:
-    """Wait likewise; the server waits meanwhile."""
-    await gate()
-    note("gated_block", event.topic, event.payload.i)
-
-
 @app.on("room:*", "gated_latest", overflow="latest")
-async def gated_latest(event: rig.Event[Tick]) -> None:
-    """Wait likewise; older events of a topic may be dropped meanwhile."""
-    await gate()
-    note("gated_latest", event.topic, event.payload.i)
-
-
 @app.on("room:*", "gated_oldest", overflow="drop_oldest")
-async def gated_oldest(event: rig.Event[Tick]) -> None:
-    """Wait likewise; the oldest events may be dropped meanwhile."""
-    await gate()
-    note("gated_oldest", event.topic, event.payload.i)
-
-
 @app.on("room:*", "gated_newest", overflow="drop_newest")
-async def gated_newest(event: rig.Event[Tick]) -> None:
-    """Wait likewise; the newest events may be dropped meanwhile."""
+async def gated(event: rig.Event[Tick]) -> None:
+    """Wait until the test opens the gate; what happens to further events meanwhile is each event's own policy."""
     await gate()
-    note("gated_newest", event.topic, event.payload.i)
+    note(event.event, event.topic, event.payload.i)
 
 
 @app.on("room:*", "gated_ask")

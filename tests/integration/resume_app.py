@@ -1,38 +1,22 @@
-"""
-The application of the tests of cursors: it writes down the number of each event, and each gap, in the order in which they come.
+"""The application of the tests of cursors: it writes down each event's number, and each gap, in the order in which they come."""
 
-Its lines are those of `ledger_app`, for the same reasons.
-"""
-
-import asyncio
 import os
-import time
-from pathlib import Path
-from typing import Any
 
 import msgspec
+from ledger import gate, note
 
 import rig
 
-FOLDER = Path(os.environ["LEDGER"])
 TOPICS = int(os.environ.get("LEDGER_TOPICS", "8"))
 
 app = rig.App("resume")
 app.join(*(f"history:{number}" for number in range(TOPICS)), "room:plain", payload={"mine": "kept"})
-_fds: list[int] = []
 
 
 class Numbered(msgspec.Struct):
     """What the mock server makes of an event on `history:*`."""
 
     id: int
-
-
-def note(kind: str, topic: str, value: Any) -> None:
-    """Write one line."""
-    if not _fds:
-        _fds.append(os.open(FOLDER / f"{time.monotonic_ns():020}-{os.getpid()}.life", os.O_CREAT | os.O_APPEND | os.O_WRONLY))
-    os.write(_fds[0], msgspec.json.encode([kind, topic, value]) + b"\n")
 
 
 @app.on("history:*", "tick", cursor="payload.id")
@@ -44,8 +28,7 @@ async def tick(event: rig.Event[Numbered]) -> None:
 @app.on("history:*", "gated", cursor="payload.id")
 async def gated(event: rig.Event[Numbered]) -> None:
     """Wait until the test opens the gate."""
-    while not (FOLDER / "gate").exists():  # noqa: ASYNC110 - the test is another process
-        await asyncio.sleep(0.005)
+    await gate()
     note("tick", event.topic, event.payload.id)
 
 

@@ -2,7 +2,8 @@
 
 import os
 
-from ledger_app import app, note
+from ledger import note
+from ledger_app import app
 
 import rig
 
