@@ -67,6 +67,12 @@ class Peer:
         join_ref, ref, topic, _, _ = message
         self.say([join_ref, ref, topic, "phx_reply", {"status": status, "response": response or {}}])
 
+    def accept(self, join: list[Any]) -> None:
+        """Have the client in the topic from now on, also where its join was ignored at first."""
+        join_ref, _, topic, _, _ = join
+        self.joined[topic] = join_ref
+        self.reply(join)
+
     def crash(self, topic: str) -> None:
         join_ref = self.joined.pop(topic)
         self.say([join_ref, join_ref, topic, "phx_error", {}])
@@ -83,8 +89,7 @@ class Peer:
             case "phx_join" if topic in self.cluster.ignored:
                 pass
             case "phx_join":
-                self.joined[topic] = join_ref
-                self.reply(message)
+                self.accept(message)
             case "phx_leave":
                 self.reply(message)
                 if topic not in self.cluster.clinging and self.joined.pop(topic, None) is not None:
