@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,6 +35,18 @@ async def store(folder: Path, *records: bytes, kind: Kind = Kind.EVENTS) -> list
 def events(*payloads: bytes, binary: bool = False) -> bytes:
     record = encode_events(encode_names(["room:1", "tick"]), [0] * len(payloads), payloads, binary=binary)
     return encode_spilled(7, record)
+
+
+def noting() -> tuple[App, list[Any]]:
+    """Return an application, and the payloads of the events that it has handled."""
+    app: App = App()
+    seen: list[Any] = []
+
+    @app.on("room:*", "tick")
+    async def tick(event: Event) -> None:
+        seen.append(event.payload)
+
+    return app, seen
 
 
 def test_event_is_read_where_the_record_says(run: Run, tmp_path: Path) -> None:
@@ -126,11 +139,7 @@ def test_worker_without_such_events_does_not_load_sqlite(tmp_path: Path) -> None
 
 def test_loop_handles_stored_events_like_others(bench: Bench, run: Run, tmp_path: Path) -> None:
     """They reach their handler in line; one whose row is gone is given up, counted, and holds up nothing."""
-    app, seen = App(), []
-
-    @app.on("room:*", "tick")
-    async def tick(event: Event) -> None:
-        seen.append(event.payload)
+    app, seen = noting()
 
     async def main() -> None:
         [row] = await store(tmp_path, events(b"2"))
@@ -165,11 +174,7 @@ def test_event_that_cannot_be_read_for_a_moment_is_read_later(
 ) -> None:
     """What follows waits, so that order holds; what was before is handled; nothing is given up."""
     monkeypatch.setattr(loop, "READ_AGAIN", 0.01)
-    app, seen = App(), []
-
-    @app.on("room:*", "tick")
-    async def tick(event: Event) -> None:
-        seen.append(event.payload)
+    app, seen = noting()
 
     async def main() -> None:
         [row] = await store(tmp_path, events(b"2"))
@@ -197,11 +202,7 @@ def test_event_that_cannot_be_read_for_long_is_given_up(
     """A file that is broken for good holds up the others for a while, and not for ever."""
     monkeypatch.setattr(loop, "READ_AGAIN", 0.01)
     monkeypatch.setattr(loop, "PATIENCE", 0.05)
-    app, seen = App(), []
-
-    @app.on("room:*", "tick")
-    async def tick(event: Event) -> None:
-        seen.append(event.payload)
+    app, seen = noting()
 
     async def main() -> None:
         life = bench.worker(app, stored=Failing(str(tmp_path)))
