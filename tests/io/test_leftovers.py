@@ -241,6 +241,25 @@ def test_only_a_page_is_in_memory(make: Callable[..., Bench], run: Callable[...,
     run(main)
 
 
+def test_what_this_run_puts_aside_waits_for_all_that_was_left(make: Callable[..., Bench], run: Callable[..., None]) -> None:
+    """It was received later, though it is in the same file."""
+
+    async def main() -> None:
+        disk = Disk()
+        sent = [("a", "tick", b'"%d%b"' % (number, b"x" * (LARGEST - 100))) for number in range(250)]
+        for one in sent[:200]:
+            leave(disk, 0, one)
+        bench = make(disk, pause_limit=0.0)
+        await bench.start()
+        bench.send(*sent[200:])
+        await until(lambda: disk.appended)
+        assert await rest(bench) == [sent]
+        await bench.end()
+        assert not disk.rows
+
+    run(main)
+
+
 def test_killed_on_the_way_it_repeats_none(make: Callable[..., Bench], page: Page, run: Callable[..., None]) -> None:
     """A successor hands on what its predecessor had not put into the rings, of each row for each worker."""
 
