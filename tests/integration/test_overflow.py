@@ -79,7 +79,7 @@ def test_a_server_that_cuts_slow_readers_does_not_cut_this_one(play, until):
     """Phoenix ends a connection that takes nothing for 30 s (here 0.6 s): rig pauses for less."""
 
     async def test(stage):
-        beats = ("--heartbeat-interval", "0.3", "--heartbeat-timeout", "0.2")  # this server's patience with silence is shorter, too
+        beats = ("--heartbeat-interval", "0.5", "--heartbeat-timeout", "0.5")  # this server's patience with silence is shorter, too
         rig = await stage.run_worker("--ring-bytes", "64KiB", "--pause-limit", "0.2", *beats, topics=4)
         client = stage.client
         expected = {}

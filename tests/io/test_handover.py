@@ -194,7 +194,7 @@ def test_a_join_that_is_not_answered_calls_it_off():
 
     async def test():
         cluster = Cluster()
-        owner = await Owner(cluster, join_timeout=0.05).open(*TOPICS)
+        owner = await Owner(cluster, join_timeout=0.3).open(*TOPICS)
         cluster.ignored = {TOPICS[3]}
         result = owner.uplink.rotate("a test")
         await owner.until(result.done)

@@ -114,7 +114,6 @@ def scene(page: Page) -> Iterator[Scene]:
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try again at once."""
     monkeypatch.setattr(module, "_TRY_AGAIN", 0.001)
-    monkeypatch.setattr(module, "_LAST_TRY", 0.05)
 
 
 def test_what_all_workers_have_at_hand_goes_into_one_commit(scene: Scene, run: Callable[..., None]) -> None:
@@ -366,8 +365,9 @@ def test_the_end_stores_what_is_in_the_rings(scene: Scene, run: Callable[..., No
     assert len(scene.letters.letters) == 1
 
 
-def test_the_end_says_which_letters_are_lost(scene: Scene, run: Callable[..., None]) -> None:
+def test_the_end_says_which_letters_are_lost(scene: Scene, run: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that fails to the end keeps the process no longer than a moment."""
+    monkeypatch.setattr(module, "_LAST_TRY", 0.05)
 
     async def main() -> None:
         scene.letters.failure = BROKEN

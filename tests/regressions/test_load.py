@@ -10,8 +10,8 @@ from tests.client.talking import talking
 from tests.running import run, until
 from tests.stage import until as until_soon
 
-STALLING = ("--ring-bytes", "64KiB", "--max-frame-bytes", "8KiB", "--pause-limit", "0.2", "--heartbeat-interval", "0.3",
-            "--heartbeat-timeout", "0.3")  # fmt: skip
+STALLING = ("--ring-bytes", "64KiB", "--max-frame-bytes", "8KiB", "--pause-limit", "0.2", "--heartbeat-interval", "0.5",
+            "--heartbeat-timeout", "0.5")  # fmt: skip
 """Small rings, and heartbeats for a server that bears with 1.2 s of silence and waits 0.6 s for a reader."""
 
 
